@@ -1,0 +1,227 @@
+/**
+ * The checked policy: what `load.ts` makes of a zone-and-conduit document (IEC 62443-3-2) once every key,
+ * reference, address and range has been verified. Plain data: it crosses to the worker threads by structured clone
+ * and is compiled into tables there.
+ */
+
+/** A block of addresses in one 128-bit space; IPv4 is held as IPv4-mapped IPv6 (`::ffff:a.b.c.d`). */
+export interface AddressBlock {
+  /** First address of the block, as an unsigned 128-bit integer. */
+  base: bigint
+  /** Prefix length in the 128-bit space, 0…128 (an IPv4 /24 is 120). */
+  bits: number
+  /** As the operator wrote it, or the canonical form: `10.20.0.0/16`. */
+  text: string
+}
+
+/** An inclusive range of integers. */
+export type Range = readonly [low: number, high: number]
+
+export type Mode = 'monitor' | 'enforce'
+export type OnDeny = 'exception' | 'drop' | 'reset'
+export type OnLimit = 'deny' | 'pace'
+
+/** Place in the document, 1-based. */
+export interface Position {
+  line: number
+  column: number
+}
+
+export interface Asset {
+  name: string
+  address: AddressBlock
+  role: string | null
+  zone: string
+}
+
+export interface Zone {
+  id: string
+  name: string
+  /** `[1, 2]` for `"1-2"`, `[3.5, 3.5]` for `3.5`; null where the document does not say. */
+  purdueLevel: Range | null
+  /** SL-T as a number, 1…4 (IEC 62443-3-3), or null. */
+  securityLevelTarget: number | null
+  criticality: string | null
+  networks: AddressBlock[]
+  assets: Asset[]
+  /** Assets given as prose: documentation only. */
+  labels: string[]
+  securityRequirements: string[]
+  allowedConduits: string[] | null
+}
+
+/** One function code, optionally narrowed to a sub-function (FC 8) or an MEI type and, for MEI 14, nothing further. */
+export interface FunctionSelector {
+  /** Function code, 1…127. */
+  code: number
+  /** Sub-function of FC 8 (0…65535) or MEI type of FC 43 (0…255); null selects all. */
+  sub: number | null
+}
+
+export const MODBUS_TABLES = ['coils', 'discrete-inputs', 'input-registers', 'holding-registers'] as const
+export type ModbusTable = (typeof MODBUS_TABLES)[number]
+
+/** What a written value must keep to. Registers are unsigned 16-bit; coils are 0 or 1. */
+export interface ValueLimit {
+  range: Range
+  min: number | null
+  max: number | null
+  /** Largest change against the present value as last seen on this conduit; null: any. */
+  maxStep: number | null
+}
+
+/** Deviations of real devices that a rule lets pass (always counted). See docs for each. */
+export const QUIRKS = [
+  /** The response carries another unit identifier than the request (serial gateways). */
+  'unit-mismatch',
+  /** The response's transaction identifier is always 0. */
+  'zero-transaction-id',
+  /** The response's transaction identifier is not the request's (a counter of its own). */
+  'transaction-id-mismatch',
+  /** An exception code outside V1.1b3 §7's table. */
+  'vendor-exceptions',
+  /** Bytes after the PDU's end, inside the MBAP length, in a response. */
+  'trailing-bytes',
+] as const
+export type Quirk = (typeof QUIRKS)[number]
+
+export interface ModbusRule {
+  name: string
+  action: 'allow' | 'deny'
+  /** Client addresses. */
+  from: AddressBlock[]
+  /** Target addresses. */
+  to: AddressBlock[]
+  /** null: any unit identifier. */
+  unitIds: Range[] | null
+  functions: FunctionSelector[]
+  /** null: any address. A table that is absent here may not be touched at all. */
+  addresses: Partial<Record<ModbusTable, Range[]>> | null
+  values: Partial<Record<ModbusTable, ValueLimit[]>> | null
+  /** null: the protocol's. */
+  onDeny: OnDeny | null
+  /** 'monitor': what this rule (as the nearest) would deny passes and is recorded as would-deny. null: the conduit's. */
+  mode: 'monitor' | null
+  tolerate: Quirk[]
+  /** True where the rule was derived from the prose of `direction`. */
+  fromProse: boolean
+  position: Position
+}
+
+/** Every figure null where the document sets no limit. */
+export interface Limits {
+  connectionsPerClient: number | null
+  connectionsPerTarget: number | null
+  /** New connections a second, per client. */
+  newConnectionsPerSecond: number | null
+  requestsPerClientPerSecond: number | null
+  requestsPerTargetPerSecond: number | null
+  /** Requests that may come at once above the rate (GCRA burst tolerance), ≥ 1. */
+  burst: number
+  inFlightPerTarget: number | null
+  onLimit: OnLimit
+  /** With `pace`: how many requests of a connection may wait, and for how long. */
+  paceQueue: number
+  paceMs: number
+}
+
+/** All in milliseconds. */
+export interface Timeouts {
+  connectMs: number
+  idleMs: number
+  partialFrameMs: number
+  responseMs: number
+}
+
+export interface ModbusProtocol {
+  kind: 'modbus'
+  /** As written: `Modbus/TCP`. */
+  protocol: string
+  port: number
+  direction: string | null
+  rules: ModbusRule[]
+  limits: Limits
+  onDeny: OnDeny
+  timeouts: Timeouts
+  position: Position
+}
+
+/** A protocol the document allows and Headgate does not inspect (HTTPS, RDP, PI-to-PI …). */
+export interface OtherProtocol {
+  kind: 'other'
+  protocol: string
+  port: number | null
+  direction: string | null
+  securityMode: string | null
+  position: Position
+}
+
+export type ConduitProtocol = ModbusProtocol | OtherProtocol
+
+export interface Conduit {
+  id: string
+  name: string
+  connects: [string, string]
+  securityLevel: number | null
+  mode: Mode
+  protocols: ConduitProtocol[]
+  controls: string[]
+  position: Position
+}
+
+export interface Listener {
+  conduit: string
+  protocol: 'modbus'
+  /** Address to listen on; host is an IP literal. */
+  listen: { host: string; port: number }
+  /** The fixed target. `name` is the asset's name, or the address as text. */
+  target: { name: string; host: string; port: number; address: AddressBlock }
+  position: Position
+}
+
+export interface SyslogSink {
+  /** `udp://host:port`, `tcp://host:port`. */
+  url: string
+  transport: 'udp' | 'tcp'
+  host: string
+  port: number
+  format: 'rfc5424'
+  /** RFC 5424 facility number, 0…23; default 16 (local0). */
+  facility: number
+}
+
+export interface Gateway {
+  name: string
+  /** Number of worker threads; 0: as many as cores (`auto`). */
+  workers: number
+  io: 'auto' | 'epoll' | 'net'
+  listeners: Listener[]
+  syslog: SyslogSink[]
+  metrics: { host: string; port: number } | null
+  log: { level: 'debug' | 'info' | 'warn' | 'error' }
+  /** How long SIGTERM waits for outstanding requests, in milliseconds. */
+  drainMs: number
+}
+
+export interface Policy {
+  /** Path as given by the operator. */
+  file: string
+  /** Of the document's bytes, lower-case hex. */
+  sha256: string
+  facility: string | null
+  zones: Zone[]
+  conduits: Conduit[]
+  gateway: Gateway | null
+}
+
+export type Severity = 'error' | 'warning'
+
+/** What `check` says of one place in the document. */
+export interface Finding extends Position {
+  severity: Severity
+  /** Stable id, e.g. `unknown-key`, `dangling-reference`. */
+  id: string
+  file: string
+  /** What was found, what was expected, and the mend: one line. */
+  message: string
+}
