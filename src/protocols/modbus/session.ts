@@ -1,0 +1,1133 @@
+/**
+ * One Modbus/TCP connection pair, without its sockets: takes bytes by offset from the client or the target, and tells
+ * its host what to forward, what to answer and when to close.
+ *
+ * Enforce: whole frames alone move on. Allowed frames of one read leave as one write of the buffer they came in;
+ * a denied one is cut out, and its answer takes its place in the order of the connection's requests. A response
+ * passes only if it answers an outstanding request.
+ * Monitor: the bytes move on first, untouched, and are read afterwards.
+ *
+ * Sources: MODBUS Messaging on TCP/IP Implementation Guide V1.0b §3.1.3 (MBAP header), MODBUS Application Protocol
+ * V1.1b3 §7 (exceptions).
+ */
+import { REASON, WOULD_DENY } from '../reason.ts'
+import type { OnDeny, PairTable } from './decide.ts'
+import { FAULT } from './faults.ts'
+import { expectsResponse } from './request.ts'
+import { checkResponse, matchResponse, noteRequest } from './response.ts'
+
+/** MBAP header and the largest PDU (V1.0b §3.1.3). */
+export const MAX_ADU = 260
+/** Bytes of a frame before the unit identifier: transaction and protocol identifiers, length. */
+const LENGTH_END = 6
+
+/** Outstanding requests of one connection above which no more are read from its client. */
+export const OUTSTANDING_HIGH = 256
+/** In monitor mode nothing may wait: beyond this the oldest is given up. */
+const OUTSTANDING_MONITOR = 4096
+/** Requests that were given up and whose late answers must be told from new ones. */
+const STALE_MAX = 16
+
+/** An entry of the ring of outstanding requests, in 32-bit words. */
+const ENTRY = {
+  /** Transaction identifier << 16 | unit identifier << 8 | function code. */
+  key: 0,
+  status: 1,
+  /** Microseconds on the worker's clock, modulo 2^32. */
+  time: 2,
+  /** Three words by `noteRequest`. */
+  expected: 3,
+  /** Index of the rule that allowed it. */
+  rule: 6,
+  /** Forwarded: first register << 16 | quantity, where a rule wants values known. Answer: exception code. Held: slot << 16 | bytes. */
+  extra: 7,
+  words: 8,
+} as const
+
+const STATUS = { forwarded: 1, held: 2, answer: 3, silent: 4, close: 5 } as const
+
+/** Bits of `SessionTerms.tolerate`. */
+export const TOLERATE = {
+  'unit-mismatch': 1,
+  'zero-transaction-id': 2,
+  'transaction-id-mismatch': 4,
+  'vendor-exceptions': 8,
+  'trailing-bytes': 16,
+} as const
+/** Index of each in `SessionCells.tolerated`, which follows the order above. */
+const QUIRK = { unit: 0, zero: 1, transaction: 2, exception: 3, trailing: 4 } as const
+
+/** Exception codes that Headgate sends (V1.1b3 §7; DESIGN: which reason gets which). */
+const EXCEPTION = { function: 1, address: 2, value: 3, busy: 6, unreachable: 0x0a, noAnswer: 0x0b } as const
+
+export function exceptionOf(reason: number): number {
+  switch (reason) {
+    case REASON.address:
+      return EXCEPTION.address
+    case REASON.value:
+    case REASON.malformed:
+      return EXCEPTION.value
+    case REASON.rate:
+      return EXCEPTION.busy
+    default:
+      return EXCEPTION.function
+  }
+}
+
+/** The clock of a worker: set once a batch of input, read by all its sessions. */
+export interface Clock {
+  /** Microseconds since some start, as a wrapping signed 32-bit integer. */
+  us: number
+  /** Milliseconds since the same start, wrapping alike. */
+  ms: number
+}
+
+/** Where a conduit's counters stand in `cells`; see records/counters.ts for the layout. */
+export interface SessionCells {
+  cells: Float64Array
+  requests: number
+  responses: number
+  bytesIn: number
+  bytesOut: number
+  pending: number
+  rules: number
+  tolerated: number
+  histogram: number
+}
+
+/** What the policy says to all sessions of one conduit and protocol; made anew on each reload. */
+export interface SessionTerms {
+  monitor: boolean
+  onDeny: OnDeny
+  /** By rule index; null: the protocol's. */
+  ruleOnDeny: readonly (OnDeny | null)[]
+  /** By rule index: 1 where the rule's own mode is monitor. */
+  ruleMonitor: Uint8Array
+  /** By rule index: bits of `TOLERATE`. */
+  tolerate: Uint8Array
+  responseMs: number
+  idleMs: number
+  partialFrameMs: number
+  pace: boolean
+  paceQueue: number
+  paceMs: number
+  counters: SessionCells
+  /** Upper bounds of the response time histogram, in microseconds. */
+  bounds: Int32Array
+}
+
+/** Rates and in-flight limits of one connection, counted in memory that all workers share. */
+export interface RequestLimiter {
+  /** Counts one request; false when it is over a limit (then nothing is counted, unless `force`). */
+  acquire(us: number, force: boolean): boolean
+  /** The request is answered or given up. */
+  release(): void
+}
+
+export type ReportKind = 'request' | 'response' | 'tolerated' | 'timeout'
+
+/** What a session asks of whoever holds its sockets. No call may re-enter the session. */
+export interface SessionHost {
+  /** Sends or queues a copy; the buffer is the caller's again on return. */
+  toTarget(buf: Uint8Array, from: number, to: number): void
+  toClient(buf: Uint8Array, from: number, to: number): void
+  /** Closes the client's side with FIN once all that is queued has been sent, then the target's. */
+  finish(reason: string): void
+  /** Closes both sides with RST at once. */
+  reset(reason: string): void
+  /** The target's connection was lost or given up: starts another one. False while it may not yet be tried again. */
+  redial(): boolean
+  /** Closes the target's connection, whose stream can no longer be trusted. The client's stays. */
+  dropTarget(reason: string): void
+  /** Off the allowed path: one verdict, for the records. `buf` is null where no frame is at hand. */
+  report(
+    kind: ReportKind,
+    reason: number,
+    would: boolean,
+    rule: number,
+    buf: Uint8Array | null,
+    adu: number,
+    end: number,
+    detail: string,
+    exception: number,
+  ): void
+}
+
+// Responses between which an answer of Headgate's own must stand are gathered here, so that they leave as one write.
+const GATHER = new Uint8Array(1 << 18)
+const NO_RING = new Int32Array(0)
+const NO_BYTES = new Uint8Array(0)
+/** Cells a function code has: one a reason for denials, one a reason for would-denials. */
+const VERDICTS = WOULD_DENY * 2
+const PASSES = 0
+const TAKEN = 1
+
+export class ModbusSession {
+  private readonly host: SessionHost
+  private readonly clock: Clock
+  private terms: SessionTerms
+  private table: PairTable
+  private limiter: RequestLimiter | null
+  private nextTerms: { terms: SessionTerms; table: PairTable; limiter: RequestLimiter | null } | null = null
+
+  private ring: Int32Array = NO_RING
+  private mask = -1
+  private head = 0
+  private tail = 0
+  private forwarded = 0
+  private held = 0
+  private heldBytes: Uint8Array = NO_BYTES
+  private heldSlot = 0
+  /** Keys of requests that were given up and whose answers may still come. */
+  private stale: Int32Array = NO_RING
+  private staleCount = 0
+
+  private clientPart: Uint8Array = NO_BYTES
+  private clientPartLength = 0
+  private clientPartSince = 0
+  private targetPart: Uint8Array = NO_BYTES
+  private targetPartLength = 0
+  private targetPartSince = 0
+
+  private lastActivity: number
+  /** No limits, nothing held, nothing to remember: an allowed request has only to be noted and sent. */
+  private plain = false
+  private targetDown = false
+  private closing = false
+  private clientEnded = false
+  /** Bytes of `GATHER` in use; -1: not gathering. */
+  private gathered = -1
+  /** Why the connection ends, once that is known. */
+  private endReason = ''
+  /** The same, once all answers are gathered and only have to leave. */
+  private finishing = ''
+
+  constructor(host: SessionHost, clock: Clock, terms: SessionTerms, table: PairTable, limiter: RequestLimiter | null) {
+    this.host = host
+    this.clock = clock
+    this.terms = terms
+    this.table = table
+    this.limiter = limiter
+    this.lastActivity = clock.ms
+    this.settle()
+  }
+
+  /** Requests that the target owes an answer. */
+  get pending(): number {
+    return this.forwarded
+  }
+
+  /** True while no more should be read from the client. */
+  get congested(): boolean {
+    return this.tail - this.head >= OUTSTANDING_HIGH && !this.terms.monitor
+  }
+
+  /** True when nothing is owed to the client any more. */
+  get drained(): boolean {
+    return this.head === this.tail
+  }
+
+  /** True where requests wait to be paced: `onPace` wants to be called every few milliseconds. */
+  get waiting(): boolean {
+    return this.held > 0
+  }
+
+  get monitoring(): boolean {
+    return this.terms.monitor
+  }
+
+  /**
+   * Takes new terms between two frames: at once, or, where the mode changes, as soon as no frame is partly through (a
+   * part that monitor mode has forwarded cannot be taken back).
+   */
+  adopt(terms: SessionTerms, table: PairTable, limiter: RequestLimiter | null): void {
+    this.nextTerms = { terms, table, limiter }
+    this.adoptNext()
+  }
+
+  private adoptNext(): void {
+    const next = this.nextTerms
+    if (next === null) return
+    if (next.terms.monitor !== this.terms.monitor && !this.betweenFrames()) return
+    this.nextTerms = null
+    const outstanding = this.forwarded
+    this.settleOutstanding(-outstanding)
+    this.terms = next.terms
+    this.table = next.table
+    this.limiter = next.limiter
+    for (let i = 0; i < outstanding; i++) this.limiter?.acquire(this.clock.us, true)
+    this.forwarded = outstanding
+    this.terms.counters.cells[this.terms.counters.pending] += outstanding
+    // What is under way was allowed by the former rules; their indexes mean nothing to the new ones.
+    for (let n = this.head; n !== this.tail; n++) this.ring[this.at(n) + ENTRY.rule] = -1
+    this.settle()
+  }
+
+  /** No frame is partly through, and no answer of Headgate's own waits for its place. */
+  private betweenFrames(): boolean {
+    if (this.clientPartLength > 0 || this.targetPartLength > 0) return false
+    for (let n = this.head; n !== this.tail; n++) {
+      const status = this.ring[this.at(n) + ENTRY.status]
+      if (status !== STATUS.forwarded && status !== STATUS.silent) return false
+    }
+    return true
+  }
+
+  /** The connection is gone: gives back what it held of shared limits and gauges. */
+  dispose(): void {
+    this.settleOutstanding(-this.forwarded)
+    this.head = this.tail
+    this.held = 0
+    this.closing = true
+  }
+
+  private settle(): void {
+    this.plain =
+      this.limiter === null && this.held === 0 && this.staleCount === 0 && !this.targetDown && !this.table.learns
+  }
+
+  private at(n: number): number {
+    return (n & this.mask) * ENTRY.words
+  }
+
+  // ---------------------------------------------------------------------------------------------- client → target
+
+  /**
+   * Bytes from the client. `buf` must have `MAX_ADU` writable bytes before `start`; its content from there to `end`
+   * is the session's to change.
+   */
+  onClientBytes(buf: Uint8Array, start: number, end: number): void {
+    const { counters } = this.terms
+    this.lastActivity = this.clock.ms
+    counters.cells[counters.bytesIn] += end - start
+    if (this.terms.monitor) {
+      this.host.toTarget(buf, start, end)
+      this.watchClient(buf, this.prependClientPart(buf, start), end)
+    } else if (!this.closing) this.enforceClient(buf, this.prependClientPart(buf, start), end)
+    if (this.nextTerms !== null) this.adoptNext()
+  }
+
+  private prependClientPart(buf: Uint8Array, start: number): number {
+    const length = this.clientPartLength
+    if (length === 0) this.clientPartSince = this.clock.ms
+    const from = start - length
+    for (let i = 0; i < length; i++) buf[from + i] = this.clientPart[i]
+    this.clientPartLength = 0
+    return from
+  }
+
+  private enforceClient(buf: Uint8Array, start: number, end: number): void {
+    const { cells, requests, rules } = this.terms.counters
+    const table = this.table
+    let o = start
+    // buf[from…to) are the allowed frames of this read: cut-out frames are closed up, so that one write takes them.
+    let from = start
+    let to = start
+    while (end - o >= LENGTH_END) {
+      const length = (buf[o + 4] << 8) | buf[o + 5]
+      if (length < 2 || length > 254) {
+        if (to > from) this.host.toTarget(buf, from, to)
+        from = to
+        this.undelimited(buf, o, end)
+        o = end
+        break
+      }
+      const next = o + LENGTH_END + length
+      if (next > end) break
+      const identified = (buf[o + 2] | buf[o + 3]) === 0
+      const reason = identified ? table.decide(buf, o + 6, next) : REASON.malformed
+      let cell = reason
+      if (reason !== REASON.allow || table.wouldRule !== -1) {
+        cell = this.judge(buf, o, next, reason, identified)
+        if (cell < 0) {
+          o = next
+          if (this.closing) {
+            to = from
+            break
+          }
+          continue
+        }
+      }
+      if (!this.plain) {
+        if (this.staleCount > 0 && this.remembers(buf, o)) {
+          // What was not sent yet is answered with the rest of what was outstanding.
+          from = to
+          this.recycle('a transaction identifier came again while its late answer may still arrive')
+        }
+        if (this.admit(buf, o, next, cell) !== PASSES) {
+          o = next
+          if (this.closing) {
+            to = from
+            break
+          }
+          continue
+        }
+      }
+      const code = buf[o + 7]
+      cells[requests + code * VERDICTS + cell]++
+      if (table.rule >= 0) cells[rules + table.rule * 3 + (cell === REASON.allow ? 0 : 2)]++
+      if (code !== 8 || expectsResponse(buf, o + 7, next)) this.push(buf, o, next, STATUS.forwarded)
+      if (to !== o) {
+        if (to === from) from = to = o
+        else buf.copyWithin(to, o, next)
+      }
+      to += next - o
+      o = next
+    }
+    if (to > from) this.host.toTarget(buf, from, to)
+    if (this.gathered > 0) this.flush()
+    if (o < end && !this.closing) this.keepClientPart(buf, o, end, o !== start)
+  }
+
+  /**
+   * A request that the rules do not allow. Answers it, and returns -1; or, where its nearest rule only monitors,
+   * returns the cell that counts it.
+   */
+  private judge(buf: Uint8Array, o: number, next: number, reason: number, identified: boolean): number {
+    const { table, terms } = this
+    if (!identified) {
+      table.rule = -1
+      table.fault = 0
+      table.wouldRule = -1
+    }
+    if (table.wouldRule !== -1) {
+      this.host.report('request', table.wouldReason, true, table.wouldRule, buf, o, next, '', 0)
+      if (reason === REASON.allow) return WOULD_DENY + table.wouldReason
+    }
+    if (table.rule >= 0 && terms.ruleMonitor[table.rule] === 1) {
+      this.host.report('request', reason, true, table.rule, buf, o, next, '', 0)
+      return WOULD_DENY + reason
+    }
+    this.deny(buf, o, next, reason, identified ? '' : 'protocol identifier is not 0')
+    return -1
+  }
+
+  private deny(buf: Uint8Array, o: number, next: number, reason: number, detail: string): void {
+    const { counters, ruleOnDeny, onDeny } = this.terms
+    const rule = this.table.rule
+    const action = rule >= 0 ? (ruleOnDeny[rule] ?? onDeny) : onDeny
+    const exception = action === 'exception' ? exceptionOf(reason) : 0
+    counters.cells[counters.requests + buf[o + 7] * VERDICTS + reason]++
+    if (rule >= 0) counters.cells[counters.rules + rule * 3 + 1]++
+    this.host.report('request', reason, false, rule, buf, o, next, detail, exception)
+    if (action === 'reset') {
+      this.closing = true
+      this.host.reset('request denied')
+    } else if (action === 'exception') this.answer(buf, o, exception)
+  }
+
+  /** The frame's end cannot be known, so nothing after it can: the connection ends once what came before is answered. */
+  private undelimited(buf: Uint8Array, o: number, end: number): void {
+    const { counters } = this.terms
+    this.table.rule = -1
+    this.table.fault = 0
+    counters.cells[counters.requests + REASON.malformed]++
+    const length = (buf[o + 4] << 8) | buf[o + 5]
+    this.host.report('request', REASON.malformed, false, -1, buf, o, end, `MBAP length ${length}, expected 2…254`, 0)
+    this.endAfterAnswers()
+  }
+
+  private endAfterAnswers(): void {
+    this.closing = true
+    this.pushEntry(0, STATUS.close, 0)
+    this.drain()
+  }
+
+  /**
+   * An allowed request that is not plain: paced, limited, or its target is down.
+   * @returns `PASSES`, or `TAKEN` when it was held or answered here
+   */
+  private admit(buf: Uint8Array, o: number, next: number, cell: number): number {
+    if (this.targetDown) {
+      if (!this.host.redial()) {
+        this.countRequest(buf[o + 7], REASON.timeout)
+        this.answer(buf, o, EXCEPTION.unreachable)
+        return TAKEN
+      }
+      this.targetDown = false
+      this.settle()
+    }
+    if (this.held > 0) return this.hold(buf, o, next)
+    if (this.limiter !== null) {
+      const monitored = this.table.rule >= 0 && this.terms.ruleMonitor[this.table.rule] === 1
+      if (!this.limiter.acquire(this.clock.us, monitored)) {
+        if (!monitored) return this.terms.pace ? this.hold(buf, o, next) : this.overRate(buf, o, next)
+        if (cell === REASON.allow) this.host.report('request', REASON.rate, true, this.table.rule, buf, o, next, '', 0)
+      }
+    }
+    if (this.table.learns) this.table.learnRequest(buf, o + 6, next)
+    return PASSES
+  }
+
+  private overRate(buf: Uint8Array, o: number, next: number): number {
+    this.deny(buf, o, next, REASON.rate, '')
+    return TAKEN
+  }
+
+  /** Keeps an allowed request back until a limit lets it pass. Bounded in number (here) and in time (`onPace`). */
+  private hold(buf: Uint8Array, o: number, next: number): number {
+    const { paceQueue } = this.terms
+    if (this.held === 0 && this.heldBytes.length < paceQueue * MAX_ADU) {
+      this.heldBytes = new Uint8Array(paceQueue * MAX_ADU)
+    }
+    if (this.held >= paceQueue || this.held * MAX_ADU >= this.heldBytes.length) return this.overRate(buf, o, next)
+    const slots = Math.floor(this.heldBytes.length / MAX_ADU)
+    const slot = this.heldSlot
+    this.heldSlot = (slot + 1) % slots
+    this.heldBytes.set(buf.subarray(o, next), slot * MAX_ADU)
+    this.push(buf, o, next, STATUS.held)
+    this.ring[this.at(this.tail - 1) + ENTRY.extra] = (slot << 16) | (next - o)
+    this.held++
+    this.settle()
+    return TAKEN
+  }
+
+  /** Sends what was held back as far as the limits now allow, and gives up what has waited too long. */
+  onPace(): void {
+    this.releaseHeld()
+    this.drain()
+    if (this.gathered > 0) this.flush()
+  }
+
+  private releaseHeld(): void {
+    const { counters, paceMs } = this.terms
+    for (let n = this.head; n !== this.tail && this.held > 0; n++) {
+      const at = this.at(n)
+      if (this.ring[at + ENTRY.status] !== STATUS.held) continue
+      const extra = this.ring[at + ENTRY.extra]
+      const o = (extra >>> 16) * MAX_ADU
+      const next = o + (extra & 0xffff)
+      this.table.rule = this.ring[at + ENTRY.rule]
+      if (this.targetDown) {
+        if (!this.host.redial()) {
+          this.countRequest(this.heldBytes[o + 7], REASON.timeout)
+          this.becomeAnswer(at, EXCEPTION.unreachable)
+          this.held--
+          continue
+        }
+        this.targetDown = false
+      }
+      if (this.limiter === null || this.limiter.acquire(this.clock.us, false)) {
+        this.held--
+        this.countRequest(this.heldBytes[o + 7], REASON.allow)
+        if (this.table.rule >= 0) counters.cells[counters.rules + this.table.rule * 3]++
+        this.ring[at + ENTRY.time] = this.clock.us
+        if (this.table.learns) {
+          this.table.learnRequest(this.heldBytes, o + 6, next)
+          this.ring[at + ENTRY.extra] = registersOf(this.heldBytes, o)
+        }
+        if (this.heldBytes[o + 7] === 8 && !expectsResponse(this.heldBytes, o + 7, next)) {
+          this.ring[at + ENTRY.status] = STATUS.silent
+          this.limiter?.release()
+        } else {
+          this.ring[at + ENTRY.status] = STATUS.forwarded
+          this.forwarded++
+          counters.cells[counters.pending]++
+        }
+        this.host.toTarget(this.heldBytes, o, next)
+      } else if (((this.clock.us - this.ring[at + ENTRY.time]) | 0) > paceMs * 1000) {
+        this.held--
+        this.countRequest(this.heldBytes[o + 7], REASON.rate)
+        this.host.report('request', REASON.rate, false, this.table.rule, this.heldBytes, o, next, 'held too long', 6)
+        this.becomeAnswer(at, EXCEPTION.busy)
+      } else break
+    }
+    this.settle()
+  }
+
+  private countRequest(code: number, cell: number): void {
+    const { counters } = this.terms
+    counters.cells[counters.requests + code * VERDICTS + cell]++
+  }
+
+  /** A frame that trickles in keeps the time of its first byte; `fresh` tells that this is a new one. */
+  private keepClientPart(buf: Uint8Array, o: number, end: number, fresh: boolean): void {
+    if (this.clientPart.length === 0) this.clientPart = new Uint8Array(MAX_ADU)
+    for (let i = o; i < end; i++) this.clientPart[i - o] = buf[i]
+    if (fresh) this.clientPartSince = this.clock.ms
+    this.clientPartLength = end - o
+  }
+
+  // ------------------------------------------------------------------------------------------ outstanding requests
+
+  private push(buf: Uint8Array, o: number, next: number, status: number): void {
+    if (this.tail - this.head >= this.ring.length / ENTRY.words) this.grow()
+    const at = this.at(this.tail++)
+    const ring = this.ring
+    ring[at] = (buf[o] << 24) | (buf[o + 1] << 16) | (buf[o + 6] << 8) | buf[o + 7]
+    ring[at + ENTRY.status] = status
+    ring[at + ENTRY.time] = this.clock.us
+    ring[at + ENTRY.rule] = this.table.rule
+    noteRequest(buf, o + 7, next, ring, at + ENTRY.expected)
+    if (status !== STATUS.forwarded) return
+    if (this.table.learns) ring[at + ENTRY.extra] = registersOf(buf, o)
+    this.forwarded++
+    this.terms.counters.cells[this.terms.counters.pending]++
+  }
+
+  private pushEntry(key: number, status: number, extra: number): void {
+    if (this.tail - this.head >= this.ring.length / ENTRY.words) this.grow()
+    const at = this.at(this.tail++)
+    this.ring[at] = key
+    this.ring[at + ENTRY.status] = status
+    this.ring[at + ENTRY.extra] = extra
+    this.ring[at + ENTRY.rule] = -1
+  }
+
+  private grow(): void {
+    const entries = this.ring.length / ENTRY.words
+    const ring = new Int32Array(Math.max(16, entries * 2) * ENTRY.words)
+    const mask = ring.length / ENTRY.words - 1
+    for (let n = this.head; n !== this.tail; n++) {
+      const from = this.at(n)
+      ring.set(this.ring.subarray(from, from + ENTRY.words), (n & mask) * ENTRY.words)
+    }
+    this.ring = ring
+    this.mask = mask
+  }
+
+  /** Answers a denied request in its place: at once, or after the answers to the requests before it. */
+  private answer(buf: Uint8Array, o: number, exception: number): void {
+    const key = (buf[o] << 24) | (buf[o + 1] << 16) | (buf[o + 6] << 8) | buf[o + 7]
+    if (this.head === this.tail) this.emit(key, exception)
+    else this.pushEntry(key, STATUS.answer, exception)
+  }
+
+  private becomeAnswer(at: number, exception: number): void {
+    this.ring[at + ENTRY.status] = STATUS.answer
+    this.ring[at + ENTRY.extra] = exception
+  }
+
+  /** Writes an exception response (V1.1b3 §7) behind what is gathered. */
+  private emit(key: number, exception: number): void {
+    if (this.gathered > GATHER.length - 2 * MAX_ADU) this.flush()
+    if (this.gathered < 0) this.gathered = 0
+    const at = this.gathered
+    GATHER[at] = key >>> 24
+    GATHER[at + 1] = key >>> 16
+    GATHER[at + 2] = 0
+    GATHER[at + 3] = 0
+    GATHER[at + 4] = 0
+    GATHER[at + 5] = 3
+    GATHER[at + 6] = key >>> 8
+    GATHER[at + 7] = key | 0x80
+    GATHER[at + 8] = exception
+    this.gathered = at + 9
+  }
+
+  private gather(buf: Uint8Array, from: number, to: number): void {
+    if (this.gathered + (to - from) > GATHER.length) this.flush()
+    if (this.gathered < 0) this.gathered = 0
+    GATHER.set(buf.subarray(from, to), this.gathered)
+    this.gathered += to - from
+  }
+
+  private flush(): void {
+    const length = this.gathered
+    this.gathered = -1
+    if (length > 0) {
+      const { counters } = this.terms
+      counters.cells[counters.bytesOut] += length
+      this.host.toClient(GATHER, 0, length)
+    }
+    if (this.finishing !== '') this.host.finish(this.finishing)
+  }
+
+  /** Takes off the head of the ring what is settled, and emits the answers that were waiting for it. */
+  private drain(): void {
+    while (this.head !== this.tail) {
+      const at = this.at(this.head)
+      const status = this.ring[at + ENTRY.status]
+      if (status === STATUS.forwarded || status === STATUS.held) return
+      this.head++
+      if (status === STATUS.answer) this.emit(this.ring[at], this.ring[at + ENTRY.extra])
+      else if (status === STATUS.close) this.endNow('malformed')
+    }
+    if (this.clientEnded && !this.terms.monitor) this.endNow('client closed')
+    // A ring that a burst has made large goes back to the heap.
+    if (this.ring.length > 1024 * ENTRY.words) {
+      this.ring = NO_RING
+      this.mask = -1
+    }
+  }
+
+  private endNow(why: string): void {
+    this.finishing = this.endReason === '' ? why : this.endReason
+    if (this.gathered < 0) this.gathered = 0
+    if (this.gathered === 0) this.flush()
+  }
+
+  private settleOutstanding(by: number): void {
+    const { counters } = this.terms
+    this.forwarded += by
+    counters.cells[counters.pending] += by
+    if (this.limiter !== null) for (let i = by; i < 0; i++) this.limiter.release()
+  }
+
+  // ---------------------------------------------------------------------------------------------- target → client
+
+  /** Bytes from the target; the same demands on `buf` as with `onClientBytes`. */
+  onTargetBytes(buf: Uint8Array, start: number, end: number): void {
+    this.lastActivity = this.clock.ms
+    const { counters } = this.terms
+    if (this.terms.monitor) {
+      counters.cells[counters.bytesOut] += end - start
+      this.host.toClient(buf, start, end)
+      this.watchTarget(buf, this.prependTargetPart(buf, start), end)
+      if (this.closing && this.drained) this.endNow(this.endReason)
+    } else this.enforceTarget(buf, this.prependTargetPart(buf, start), end)
+    if (this.nextTerms !== null) this.adoptNext()
+  }
+
+  private prependTargetPart(buf: Uint8Array, start: number): number {
+    const length = this.targetPartLength
+    if (length === 0) this.targetPartSince = this.clock.ms
+    const from = start - length
+    for (let i = 0; i < length; i++) buf[from + i] = this.targetPart[i]
+    this.targetPartLength = 0
+    return from
+  }
+
+  private enforceTarget(buf: Uint8Array, start: number, end: number): void {
+    let o = start
+    let run = start
+    while (end - o >= LENGTH_END) {
+      const length = (buf[o + 4] << 8) | buf[o + 5]
+      if (length < 2 || length > 254 || (buf[o + 2] | buf[o + 3]) !== 0) {
+        if (this.gathered >= 0) this.gather(buf, run, o)
+        else if (o > run) this.forwardResponses(buf, run, o)
+        this.garbled(buf, o, end)
+        return
+      }
+      const next = o + LENGTH_END + length
+      if (next > end) break
+      if (this.accept(buf, o, next)) {
+        o = next
+        if (this.head !== this.tail && this.ring[this.at(this.head) + ENTRY.status] > STATUS.held) {
+          this.gather(buf, run, o)
+          run = o
+          this.drain()
+        }
+      } else {
+        // Cut out: what stood before it goes first.
+        this.gather(buf, run, o)
+        o = next
+        run = o
+      }
+    }
+    if (this.gathered >= 0) {
+      this.gather(buf, run, o)
+      this.flush()
+    } else if (o > run) this.forwardResponses(buf, run, o)
+    if (o < end) this.keepTargetPart(buf, o, end, o !== start)
+    if (this.held > 0) this.onPace()
+    else if (this.clientEnded && this.drained) {
+      this.drain()
+      if (this.gathered >= 0) this.flush()
+    }
+  }
+
+  private forwardResponses(buf: Uint8Array, from: number, to: number): void {
+    const { counters } = this.terms
+    counters.cells[counters.bytesOut] += to - from
+    this.host.toClient(buf, from, to)
+  }
+
+  /**
+   * Matches a response with the request it answers, and settles that.
+   * @returns whether it may pass to the client
+   */
+  private accept(buf: Uint8Array, o: number, next: number): boolean {
+    const { counters } = this.terms
+    const pdu = o + 7
+    const fault = checkResponse(buf, pdu, next)
+    const key = (buf[o] << 24) | (buf[o + 1] << 16) | (buf[o + 6] << 8) | (buf[pdu] & 0x7f)
+    if (fault === 0 && this.head !== this.tail) {
+      const at = this.at(this.head)
+      if (
+        this.ring[at] === key &&
+        this.ring[at + ENTRY.status] === STATUS.forwarded &&
+        matchResponse(buf, pdu, next, this.ring, at + ENTRY.expected) === 0
+      ) {
+        this.settled(buf, o, next, at)
+        this.head++
+        counters.cells[counters.responses]++
+        return true
+      }
+    }
+    return this.acceptOther(buf, o, next, key, fault)
+  }
+
+  /** A response that is not plainly the one expected next: out of order, with a quirk, late, or nobody's. */
+  private acceptOther(buf: Uint8Array, o: number, next: number, key: number, fault: number): boolean {
+    const { counters, monitor, tolerate } = this.terms
+    const pdu = o + 7
+    let mismatch = 0
+    let found = -1
+    let bits = 0
+    // First pass: transaction, unit and function agree. Second pass: what a rule tolerates in their place.
+    for (let pass = 0; pass < 2 && found === -1; pass++) {
+      for (let n = this.head; n !== this.tail; n++) {
+        const at = this.at(n)
+        if (this.ring[at + ENTRY.status] !== STATUS.forwarded) continue
+        const rule = this.ring[at + ENTRY.rule]
+        const allowed = rule >= 0 ? tolerate[rule] : 0
+        const needed = keyQuirks(this.ring[at], key)
+        if (pass === 0 ? needed !== 0 : needed <= 0 || !covers(allowed, needed)) continue
+        const shape = shapeQuirk(fault)
+        if (fault !== 0 && (shape === 0 || (allowed & shape) === 0)) continue
+        const wrong = matchResponse(buf, pdu, next, this.ring, at + ENTRY.expected)
+        if (wrong !== 0) {
+          mismatch = wrong
+          continue
+        }
+        found = n
+        bits = needed | shape
+        break
+      }
+    }
+    const rule = found === -1 ? -1 : this.ring[this.at(found) + ENTRY.rule]
+    if (found !== -1) {
+      const at = this.at(found)
+      this.settled(buf, o, next, at)
+      this.ring[at + ENTRY.status] = STATUS.silent
+      if (found === this.head) this.head++
+      counters.cells[counters.responses]++
+      if (bits !== 0) this.countQuirks(bits, rule, buf, o, next)
+      return true
+    }
+    let reason: number = REASON.state
+    let detail = 'answers no outstanding request'
+    if (fault !== 0) {
+      reason = REASON.malformed
+      detail = ''
+    } else if (mismatch !== 0) detail = 'does not answer what was asked'
+    else if (this.forget(key)) detail = 'late: its request was given up'
+    this.table.fault = fault !== 0 ? fault : mismatch
+    counters.cells[counters.responses + (monitor ? WOULD_DENY : 0) + reason]++
+    this.host.report('response', reason, monitor, -1, buf, o, next, detail, 0)
+    return false
+  }
+
+  private countQuirks(bits: number, rule: number, buf: Uint8Array, o: number, next: number): void {
+    const { counters } = this.terms
+    const quirk =
+      (bits & TOLERATE['unit-mismatch']) !== 0
+        ? QUIRK.unit
+        : (bits & TOLERATE['vendor-exceptions']) !== 0
+          ? QUIRK.exception
+          : (bits & TOLERATE['trailing-bytes']) !== 0
+            ? QUIRK.trailing
+            : (buf[o] | buf[o + 1]) === 0
+              ? QUIRK.zero
+              : QUIRK.transaction
+    counters.cells[counters.tolerated + quirk]++
+    this.host.report('tolerated', REASON.allow, false, rule, buf, o, next, QUIRK_NAMES[quirk], 0)
+  }
+
+  /** The target has answered: measures how long it took, and gives the request's place in the limits back. */
+  private settled(buf: Uint8Array, o: number, next: number, at: number): void {
+    const { counters, bounds } = this.terms
+    const { cells } = counters
+    const took = (this.clock.us - this.ring[at + ENTRY.time]) | 0
+    let bucket = 0
+    while (bucket < bounds.length && took > bounds[bucket]) bucket++
+    cells[counters.histogram + bucket]++
+    cells[counters.histogram + bounds.length + 1] += took
+    this.forwarded--
+    cells[counters.pending]--
+    if (this.limiter !== null) this.limiter.release()
+    if (this.table.learns) this.learn(buf, o, next, at)
+  }
+
+  private learn(buf: Uint8Array, o: number, next: number, at: number): void {
+    const key = this.ring[at]
+    const code = key & 0xff
+    const unit = (key >>> 8) & 0xff
+    const registers = this.ring[at + ENTRY.extra]
+    if ((buf[o + 7] & 0x80) !== 0) {
+      if (code !== 3) this.table.forget(unit, registers >>> 16, registers & 0xffff)
+    } else if (code === 3) this.table.learnResponse(buf, o + 6, next, unit, registers >>> 16)
+  }
+
+  private garbled(buf: Uint8Array, o: number, end: number): void {
+    const { counters } = this.terms
+    counters.cells[counters.responses + REASON.malformed]++
+    this.table.fault = 0
+    this.host.report('response', REASON.malformed, false, -1, buf, o, end, 'not an MBAP header', 0)
+    this.recycle('the target does not speak Modbus/TCP')
+    this.drain()
+    if (this.gathered >= 0) this.flush()
+  }
+
+  /** A frame that trickles in keeps the time of its first byte; `fresh` tells that this is a new one. */
+  private keepTargetPart(buf: Uint8Array, o: number, end: number, fresh: boolean): void {
+    if (this.targetPart.length === 0) this.targetPart = new Uint8Array(MAX_ADU)
+    for (let i = o; i < end; i++) this.targetPart[i - o] = buf[i]
+    if (fresh) this.targetPartSince = this.clock.ms
+    this.targetPartLength = end - o
+  }
+
+  // ------------------------------------------------------------------------------------------------ late and lost
+
+  /** Gives up the target's connection with all that is outstanding on it; the next request opens another. */
+  private recycle(why: string): void {
+    this.host.dropTarget(why)
+    this.loseTarget(EXCEPTION.noAnswer)
+  }
+
+  private loseTarget(exception: number): void {
+    for (let n = this.head; n !== this.tail; n++) {
+      const at = this.at(n)
+      if (this.ring[at + ENTRY.status] !== STATUS.forwarded) continue
+      this.giveUp(at, exception)
+    }
+    this.staleCount = 0
+    this.targetPartLength = 0
+    this.targetDown = true
+    this.settle()
+  }
+
+  private giveUp(at: number, exception: number): void {
+    const { counters } = this.terms
+    this.settleOutstanding(-1)
+    counters.cells[counters.responses + REASON.timeout]++
+    if (this.table.learns) {
+      const registers = this.ring[at + ENTRY.extra]
+      if ((this.ring[at] & 0xff) !== 3)
+        this.table.forget((this.ring[at] >>> 8) & 0xff, registers >>> 16, registers & 0xffff)
+    }
+    this.becomeAnswer(at, exception)
+  }
+
+  private remembers(buf: Uint8Array, o: number): boolean {
+    const key = (buf[o] << 24) | (buf[o + 1] << 16) | (buf[o + 6] << 8) | buf[o + 7]
+    for (let i = 0; i < this.staleCount; i++) if (this.stale[i] === key) return true
+    return false
+  }
+
+  private forget(key: number): boolean {
+    for (let i = 0; i < this.staleCount; i++) {
+      if (this.stale[i] !== key) continue
+      this.stale[i] = this.stale[--this.staleCount]
+      this.settle()
+      return true
+    }
+    return false
+  }
+
+  /**
+   * The target could not be reached (`connected` false) or its connection was lost.
+   * Enforce: what is outstanding is answered with 0A or 0B, and the client's connection stays.
+   */
+  onTargetLost(connected: boolean): void {
+    this.loseTarget(connected ? EXCEPTION.noAnswer : EXCEPTION.unreachable)
+    this.drain()
+    if (this.gathered >= 0) this.flush()
+  }
+
+  /** The target has closed its side: what is outstanding is answered with 0B, then the client's side is closed. */
+  onTargetEnd(): void {
+    this.loseTarget(EXCEPTION.noAnswer)
+    this.endReason = 'target closed'
+    this.endAfterAnswers()
+    if (this.gathered >= 0) this.flush()
+  }
+
+  /** The client has closed its side: what is outstanding is still answered. */
+  onClientEnd(): void {
+    this.clientEnded = true
+    if (this.terms.monitor) return
+    if (this.clientPartLength > 0) this.partial('the client closed in the middle of a frame')
+    this.drain()
+    if (this.gathered >= 0) this.flush()
+  }
+
+  /** Takes no more requests; closes once what is outstanding is answered. */
+  close(why: string): void {
+    if (this.closing) return
+    this.endReason = why
+    if (!this.terms.monitor) this.endAfterAnswers()
+    else {
+      this.closing = true
+      if (this.drained) this.endNow(why)
+    }
+    if (this.gathered >= 0) this.flush()
+  }
+
+  private partial(detail: string): void {
+    const { counters } = this.terms
+    this.clientPartLength = 0
+    counters.cells[counters.requests + REASON.malformed]++
+    this.table.fault = 0
+    this.host.report('request', REASON.malformed, false, -1, this.clientPart, 0, 0, detail, 0)
+  }
+
+  /**
+   * Looks after what is due.
+   * @returns in how many milliseconds it wants to be called again, at most
+   */
+  onTimer(): number {
+    const { terms, clock } = this
+    let wait = terms.idleMs
+    for (let n = this.head; n !== this.tail; n++) {
+      const at = this.at(n)
+      if (this.ring[at + ENTRY.status] !== STATUS.forwarded) continue
+      const age = ((clock.us - this.ring[at + ENTRY.time]) | 0) / 1000
+      if (age < terms.responseMs) {
+        wait = Math.min(wait, terms.responseMs - age)
+        break
+      }
+      this.overdue(at)
+    }
+    if (!terms.monitor) {
+      if (this.clientPartLength > 0 && !this.closing) {
+        const left = terms.partialFrameMs - ((clock.ms - this.clientPartSince) | 0)
+        if (left <= 0) {
+          this.partial(`no whole frame within ${terms.partialFrameMs} ms`)
+          this.endAfterAnswers()
+        } else wait = Math.min(wait, left)
+      }
+      if (this.targetPartLength > 0) {
+        const left = terms.partialFrameMs - ((clock.ms - this.targetPartSince) | 0)
+        if (left <= 0) this.garbled(this.targetPart, 0, this.targetPartLength)
+        else wait = Math.min(wait, left)
+      }
+      const idle = (clock.ms - this.lastActivity) | 0
+      if (idle >= terms.idleMs) {
+        this.endReason = 'idle'
+        this.endAfterAnswers()
+      } else wait = Math.min(wait, terms.idleMs - idle)
+    }
+    this.drain()
+    if (this.gathered >= 0) this.flush()
+    return Math.max(1, Math.ceil(wait))
+  }
+
+  private overdue(at: number): void {
+    const { terms } = this
+    const key = this.ring[at]
+    const rule = this.ring[at + ENTRY.rule]
+    this.giveUp(at, EXCEPTION.noAnswer)
+    const detail = `transaction ${key >>> 16}, unit ${(key >>> 8) & 0xff}, function ${key & 0xff}`
+    this.host.report('timeout', REASON.timeout, terms.monitor, rule, null, 0, 0, detail, EXCEPTION.noAnswer)
+    if (terms.monitor) {
+      this.ring[at + ENTRY.status] = STATUS.silent
+      return
+    }
+    const quirks = rule >= 0 ? terms.tolerate[rule] : 0
+    const unsure = (quirks & (TOLERATE['zero-transaction-id'] | TOLERATE['transaction-id-mismatch'])) !== 0
+    if (unsure || this.staleCount === STALE_MAX) {
+      // Without transaction identifiers a late answer cannot be told from the next one's.
+      this.recycle('a late answer could not be told from the next')
+      return
+    }
+    if (this.stale.length === 0) this.stale = new Int32Array(STALE_MAX)
+    this.stale[this.staleCount++] = key
+    this.settle()
+  }
+
+  // ------------------------------------------------------------------------------------------------------ monitor
+
+  /** Reads what has been forwarded already, and says what enforce mode would have done. */
+  private watchClient(buf: Uint8Array, start: number, end: number): void {
+    const { counters } = this.terms
+    const { cells } = counters
+    const table = this.table
+    let o = start
+    while (end - o >= LENGTH_END) {
+      const length = (buf[o + 4] << 8) | buf[o + 5]
+      if (length < 2 || length > 254) {
+        table.rule = -1
+        table.fault = 0
+        cells[counters.requests + WOULD_DENY + REASON.malformed]++
+        const detail = `MBAP length ${length}, expected 2…254`
+        this.host.report('request', REASON.malformed, true, -1, buf, o, end, detail, 0)
+        return
+      }
+      const next = o + LENGTH_END + length
+      if (next > end) break
+      const code = buf[o + 7]
+      let reason: number = REASON.malformed
+      if ((buf[o + 2] | buf[o + 3]) === 0) reason = table.decide(buf, o + 6, next)
+      else {
+        table.rule = -1
+        table.fault = 0
+        table.wouldRule = -1
+      }
+      let rule = table.rule
+      if (reason === REASON.allow && table.wouldRule !== -1) {
+        reason = table.wouldReason
+        rule = table.wouldRule
+      }
+      if (this.limiter !== null && !this.limiter.acquire(this.clock.us, true) && reason === REASON.allow) {
+        reason = REASON.rate
+      }
+      cells[counters.requests + code * VERDICTS + (reason === REASON.allow ? 0 : WOULD_DENY + reason)]++
+      if (rule >= 0) cells[counters.rules + rule * 3 + (reason === REASON.allow ? 0 : 2)]++
+      if (reason !== REASON.allow) this.host.report('request', reason, true, rule, buf, o, next, '', 0)
+      if (table.learns) table.learnRequest(buf, o + 6, next)
+      if (this.tail - this.head >= OUTSTANDING_MONITOR) {
+        const at = this.at(this.head++)
+        if (this.ring[at + ENTRY.status] === STATUS.forwarded) this.overdue(at)
+      }
+      if (code !== 8 || expectsResponse(buf, o + 7, next)) this.push(buf, o, next, STATUS.forwarded)
+      else this.limiter?.release()
+      o = next
+    }
+    if (o < end) this.keepClientPart(buf, o, end, o !== start)
+  }
+
+  private watchTarget(buf: Uint8Array, start: number, end: number): void {
+    const { counters } = this.terms
+    let o = start
+    while (end - o >= LENGTH_END) {
+      const length = (buf[o + 4] << 8) | buf[o + 5]
+      if (length < 2 || length > 254 || (buf[o + 2] | buf[o + 3]) !== 0) {
+        this.table.fault = 0
+        counters.cells[counters.responses + WOULD_DENY + REASON.malformed]++
+        this.host.report('response', REASON.malformed, true, -1, buf, o, end, 'not an MBAP header', 0)
+        return
+      }
+      const next = o + LENGTH_END + length
+      if (next > end) break
+      this.accept(buf, o, next)
+      o = next
+    }
+    while (this.head !== this.tail && this.ring[this.at(this.head) + ENTRY.status] === STATUS.silent) this.head++
+    if (o < end) this.keepTargetPart(buf, o, end, o !== start)
+  }
+}
+
+const QUIRK_NAMES = Object.keys(TOLERATE)
+
+/** First register and quantity that a request for holding registers names: register << 16 | quantity. */
+function registersOf(buf: Uint8Array, o: number): number {
+  const code = buf[o + 7]
+  const at = code === 23 ? o + 12 : o + 8
+  const quantity = code === 6 || code === 22 ? 1 : buf[at + 3]
+  return (buf[at] << 24) | (buf[at + 1] << 16) | quantity
+}
+
+/** What a rule must tolerate for a response's key to answer a request's: bits of `TOLERATE`; 0: nothing; -1: never. */
+function keyQuirks(request: number, response: number): number {
+  if (request === response) return 0
+  if (((request ^ response) & 0xff) !== 0) return -1
+  let bits = 0
+  if (((request ^ response) & 0xff00) !== 0) bits |= TOLERATE['unit-mismatch']
+  if (request >>> 16 !== response >>> 16) {
+    bits |= response >>> 16 === 0 ? TOLERATE['zero-transaction-id'] : TOLERATE['transaction-id-mismatch']
+  }
+  return bits
+}
+
+/** `transaction-id-mismatch` includes an identifier that is always 0. */
+function covers(allowed: number, needed: number): boolean {
+  if ((allowed & TOLERATE['transaction-id-mismatch']) !== 0) allowed |= TOLERATE['zero-transaction-id']
+  return (needed & ~allowed) === 0
+}
+
+function shapeQuirk(fault: number): number {
+  if (fault === FAULT.EXCEPTION_CODE) return TOLERATE['vendor-exceptions']
+  return fault === FAULT.TRAILING ? TOLERATE['trailing-bytes'] : 0
+}

@@ -1,0 +1,31 @@
+/**
+ * Why a message was denied, as the small integers that decisions, counters and events share. Their order is the order
+ * in which a Modbus request is judged, so that a greater one means a rule that came nearer to allowing it.
+ */
+export const REASON = {
+  allow: 0,
+  /** Client and target are no pair of any rule. */
+  pair: 1,
+  unit: 2,
+  function: 3,
+  address: 4,
+  value: 5,
+  /** Over a limit of rate, number or requests in flight. */
+  rate: 6,
+  /** Breaks the protocol's specification. */
+  malformed: 7,
+  /** A response that answers no outstanding request; a message out of its place. */
+  state: 8,
+  /** The target could not be reached, or did not answer in time. */
+  timeout: 9,
+  /** OPC UA: security policy, mode or certificate. */
+  security: 10,
+  service: 11,
+  node: 12,
+} as const
+
+/** Names of the reasons, by their integers. */
+export const REASONS = Object.keys(REASON) as (keyof typeof REASON)[]
+
+/** Added to a reason that was found in monitor mode: the message passed. */
+export const WOULD_DENY = 16
