@@ -1,0 +1,79 @@
+/**
+ * Where the data plane counts: one `Float64Array` in shared memory for each worker, laid out by the policy. A worker
+ * adds to its cells without a lock or a call; the control plane reads them when Prometheus asks.
+ */
+import type { Policy } from '../policy/model.ts'
+import { WOULD_DENY } from '../protocols/reason.ts'
+
+/** Cells for one message kind: one a reason, and one a reason found in monitor mode. */
+export const VERDICTS = WOULD_DENY * 2
+
+/** Upper bounds of the response time histogram in microseconds: from a PLC on the next switch to a serial gateway. */
+export const RESPONSE_BOUNDS_US = [
+  250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1e6, 5e6,
+]
+
+/** Quirks in the order of the session's `TOLERATE`. */
+const QUIRK_CELLS = 5
+
+/** Indexes of the cells of one conduit's protocol. */
+export interface CellBases {
+  conduit: string
+  protocol: string
+  /** 256 function codes × `VERDICTS`. */
+  requests: number
+  responses: number
+  connections: number
+  /** Bytes client → target, and target → client. */
+  bytesIn: number
+  bytesOut: number
+  /** Gauges. */
+  open: number
+  pending: number
+  tolerated: number
+  /** A cell for each bound, one above them, and the sum in microseconds. */
+  histogram: number
+  /** Allowed, denied and would-denied, for each rule. */
+  rules: number
+  ruleNames: string[]
+}
+
+export interface CounterLayout {
+  conduits: CellBases[]
+  /** Cells in all. */
+  size: number
+}
+
+/** The layout for a policy: a block for each Modbus protocol of each conduit. */
+export function layoutOf(policy: Policy): CounterLayout {
+  let size = 0
+  const take = (cells: number): number => {
+    const at = size
+    size += cells
+    return at
+  }
+  const conduits: CellBases[] = []
+  for (const conduit of policy.conduits) {
+    for (const protocol of conduit.protocols) {
+      if (protocol.kind !== 'modbus') continue
+      conduits.push({
+        conduit: conduit.id,
+        protocol: protocol.kind,
+        requests: take(256 * VERDICTS),
+        responses: take(VERDICTS),
+        connections: take(VERDICTS),
+        bytesIn: take(1),
+        bytesOut: take(1),
+        open: take(1),
+        pending: take(1),
+        tolerated: take(QUIRK_CELLS),
+        histogram: take(RESPONSE_BOUNDS_US.length + 2),
+        rules: take(protocol.rules.length * 3),
+        ruleNames: protocol.rules.map((rule) => rule.name),
+      })
+    }
+  }
+  return { conduits, size: Math.max(1, size) }
+}
+
+export const cellsBytes = (layout: CounterLayout): number => layout.size * Float64Array.BYTES_PER_ELEMENT

@@ -1,0 +1,263 @@
+/**
+ * The Prometheus page. The data plane's counts are read from shared cells when they are asked for; what a reload or a
+ * worker's death retires is added to totals, so that no counter ever goes back.
+ */
+import { Counter, collectDefaultMetrics, Gauge, Histogram, type Metric, Registry } from 'prom-client'
+import { QUIRKS } from '../policy/model.ts'
+import { functionName } from '../protocols/modbus/function-codes.ts'
+import { REASONS, WOULD_DENY } from '../protocols/reason.ts'
+import { type CellBases, type CounterLayout, RESPONSE_BOUNDS_US, VERDICTS } from './counters.ts'
+import type { Recorder } from './recorder.ts'
+
+/** Counts of one conduit's protocol, in the layout of its cells but with rules by name. */
+interface Totals {
+  /** All cells before the rules. */
+  cells: Float64Array
+  rules: Map<string, [number, number, number]>
+}
+
+interface Source {
+  layout: CounterLayout
+  cells: Float64Array
+}
+
+/** Cells of a block before its rules: the same for every layout. */
+const BLOCK = (bases: CellBases): number => bases.rules - bases.requests
+
+const verdictOf = (cell: number): { verdict: string; reason: string } => ({
+  verdict: cell === 0 ? 'allow' : cell < WOULD_DENY ? 'deny' : 'would_deny',
+  reason: cell === 0 ? '' : REASONS[cell % WOULD_DENY],
+})
+
+export class Metrics {
+  readonly registry = new Registry()
+  private readonly retired = new Map<string, Totals>()
+  private readonly sources = new Map<number, Source>()
+  private readonly families: Metric[] = []
+  private readonly recorder: Recorder
+  private readonly requests
+  private readonly responses
+  private readonly connections
+  private readonly open
+  private readonly pending
+  private readonly bytes
+  private readonly ruleRequests
+  private readonly tolerated
+  private readonly enforcing
+  private readonly policyInfo
+  private readonly reloads
+  private readonly restarts
+  private readonly events
+
+  constructor(recorder: Recorder, version: string) {
+    this.recorder = recorder
+    const registers = [this.registry]
+    collectDefaultMetrics({ register: this.registry })
+    const counter = (name: string, help: string, labelNames: string[]): Counter => {
+      const family = new Counter({ name: `headgate_${name}`, help, labelNames, registers })
+      this.families.push(family)
+      return family
+    }
+    const gauge = (name: string, help: string, labelNames: string[]): Gauge =>
+      new Gauge({ name: `headgate_${name}`, help, labelNames, registers })
+    gauge('build_info', 'Version of Headgate and of Node.js; always 1.', ['version', 'node'])
+      .labels({ version, node: process.versions.node })
+      .set(1)
+    this.policyInfo = gauge('policy_info', 'SHA-256 of the policy in force; always 1.', ['sha256', 'file'])
+    this.reloads = new Counter({
+      name: 'headgate_policy_reloads_total',
+      help: 'Reloads of the policy.',
+      labelNames: ['result'],
+      registers,
+    })
+    for (const result of ['loaded', 'rejected']) this.reloads.labels({ result }).inc(0)
+    this.restarts = new Counter({
+      name: 'headgate_worker_restarts_total',
+      help: 'Worker threads that died and were replaced.',
+      registers,
+    })
+    this.enforcing = gauge('conduit_enforcing', '1 where the conduit enforces, 0 where it monitors.', ['conduit'])
+    this.open = gauge('connections', 'Open client connections.', ['conduit', 'protocol'])
+    this.pending = gauge('pending_requests', 'Requests that a target owes an answer.', ['conduit'])
+    const verdicts = ['conduit', 'protocol', 'verdict', 'reason']
+    this.connections = counter('connections_total', 'Client connections by verdict.', verdicts)
+    this.requests = counter('requests_total', 'Requests by function and verdict.', [
+      'conduit',
+      'protocol',
+      'function',
+      'verdict',
+      'reason',
+    ])
+    this.responses = counter('responses_total', 'Responses by verdict.', verdicts)
+    this.bytes = counter('bytes_total', 'Bytes received from clients (in) and sent to them (out).', [
+      'conduit',
+      'protocol',
+      'direction',
+    ])
+    this.ruleRequests = counter('rule_requests_total', 'Requests that a rule allowed, or came nearest to allowing.', [
+      'conduit',
+      'rule',
+      'verdict',
+    ])
+    this.tolerated = counter('tolerated_total', 'Responses that passed for a quirk their rule tolerates.', [
+      'conduit',
+      'quirk',
+    ])
+    this.events = counter('events_total', 'Events by sink and what became of them.', ['sink', 'result'])
+    // The histogram's buckets come ready-made from the cells, which prom-client's own class has no call for.
+    const name = 'headgate_response_seconds'
+    const histogram = {
+      name,
+      get: async () => ({
+        name,
+        help: "A target's time to answer.",
+        type: 'histogram',
+        values: this.histogramValues(name),
+      }),
+      reset: () => {},
+    }
+    this.registry.registerMetric(histogram as unknown as Metric)
+  }
+
+  /** A worker counts in `cells` from now on, laid out by `layout`. What it counted before is kept. */
+  attach(worker: number, layout: CounterLayout, memory: SharedArrayBuffer): void {
+    this.retire(worker)
+    this.sources.set(worker, { layout, cells: new Float64Array(memory) })
+  }
+
+  /** A worker counts no more where it did: adds its counts to the totals. */
+  retire(worker: number): void {
+    const source = this.sources.get(worker)
+    if (source === undefined) return
+    this.sources.delete(worker)
+    for (const bases of source.layout.conduits) this.fold(bases, source.cells, this.totals(this.retired, bases), false)
+  }
+
+  policyLoaded(sha256: string, file: string, modes: ReadonlyMap<string, boolean>): void {
+    this.policyInfo.reset()
+    this.policyInfo.labels({ sha256, file }).set(1)
+    this.enforcing.reset()
+    for (const [conduit, enforcing] of modes) this.enforcing.labels({ conduit }).set(enforcing ? 1 : 0)
+  }
+
+  reloaded(result: 'loaded' | 'rejected'): void {
+    this.reloads.labels({ result }).inc()
+  }
+
+  workerRestarted(): void {
+    this.restarts.inc()
+  }
+
+  /** The page, in the text format 0.0.4. */
+  async page(): Promise<string> {
+    this.collect()
+    return this.registry.metrics()
+  }
+
+  private key(bases: CellBases): string {
+    return `${bases.conduit}\n${bases.protocol}`
+  }
+
+  private totals(into: Map<string, Totals>, bases: CellBases): Totals {
+    const key = this.key(bases)
+    let totals = into.get(key)
+    if (totals === undefined) {
+      totals = { cells: new Float64Array(BLOCK(bases)), rules: new Map() }
+      into.set(key, totals)
+    }
+    return totals
+  }
+
+  /** Adds one worker's block to totals; gauges only while the worker lives. */
+  private fold(bases: CellBases, cells: Float64Array, totals: Totals, gauges: boolean): void {
+    for (let i = 0; i < totals.cells.length; i++) {
+      const at = bases.requests + i
+      if (gauges || (at !== bases.open && at !== bases.pending)) totals.cells[i] += cells[at]
+    }
+    for (const [i, name] of bases.ruleNames.entries()) {
+      const sum = totals.rules.get(name) ?? [0, 0, 0]
+      for (let v = 0; v < 3; v++) sum[v] += cells[bases.rules + i * 3 + v]
+      totals.rules.set(name, sum)
+    }
+  }
+
+  /** All counts of all workers, living and gone, with the bases to read them by (relative to the block's start). */
+  private sum(): { bases: CellBases; totals: Totals }[] {
+    const sums = new Map<string, Totals>()
+    const known = new Map<string, CellBases>()
+    for (const [key, totals] of this.retired) {
+      sums.set(key, { cells: totals.cells.slice(), rules: new Map([...totals.rules].map(([n, v]) => [n, [...v]])) })
+    }
+    for (const { layout, cells } of this.sources.values()) {
+      for (const bases of layout.conduits) {
+        known.set(this.key(bases), bases)
+        this.fold(bases, cells, this.totals(sums, bases), true)
+      }
+    }
+    return [...known].map(([key, bases]) => ({ bases, totals: sums.get(key) as Totals }))
+  }
+
+  private collect(): void {
+    for (const family of this.families) family.reset()
+    this.open.reset()
+    this.pending.reset()
+    for (const { bases, totals } of this.sum()) {
+      const { conduit, protocol } = bases
+      const at = (cell: number): number => totals.cells[cell - bases.requests]
+      const verdicts = (family: Counter, base: number, labels: Record<string, string>, always: boolean): void => {
+        for (let cell = 0; cell < VERDICTS; cell++) {
+          const count = at(base + cell)
+          if (count > 0 || (always && cell === 0)) family.labels({ ...labels, ...verdictOf(cell) }).inc(count)
+        }
+      }
+      for (let code = 0; code < 256; code++) {
+        verdicts(
+          this.requests,
+          bases.requests + code * VERDICTS,
+          { conduit, protocol, function: functionName(code) },
+          false,
+        )
+      }
+      verdicts(this.responses, bases.responses, { conduit, protocol }, true)
+      verdicts(this.connections, bases.connections, { conduit, protocol }, true)
+      this.bytes.labels({ conduit, protocol, direction: 'in' }).inc(at(bases.bytesIn))
+      this.bytes.labels({ conduit, protocol, direction: 'out' }).inc(at(bases.bytesOut))
+      this.open.labels({ conduit, protocol }).set(at(bases.open))
+      this.pending.labels({ conduit }).inc(at(bases.pending))
+      for (const [i, quirk] of QUIRKS.entries()) {
+        const count = at(bases.tolerated + i)
+        if (count > 0) this.tolerated.labels({ conduit, quirk }).inc(count)
+      }
+      for (const [rule, counts] of totals.rules) {
+        // A rule that nothing used is shown with its zeros: that is what tells it.
+        for (const [v, verdict] of ['allow', 'deny', 'would_deny'].entries()) {
+          if (v === 0 || counts[v] > 0) this.ruleRequests.labels({ conduit, rule, verdict }).inc(counts[v])
+        }
+      }
+    }
+    for (const [sink, results] of this.recorder.results) {
+      for (const [result, count] of Object.entries(results)) this.events.labels({ sink, result }).inc(count)
+    }
+  }
+
+  private histogramValues(
+    name: string,
+  ): { metricName: string; labels: Record<string, string | number>; value: number }[] {
+    return this.sum().flatMap(({ bases, totals }) => {
+      const labels = { conduit: bases.conduit }
+      const at = bases.histogram - bases.requests
+      let count = 0
+      const buckets = RESPONSE_BOUNDS_US.map((us, i) => {
+        count += totals.cells[at + i]
+        return { metricName: `${name}_bucket`, labels: { le: us / 1e6, ...labels }, value: count }
+      })
+      count += totals.cells[at + RESPONSE_BOUNDS_US.length]
+      return [
+        ...buckets,
+        { metricName: `${name}_bucket`, labels: { le: '+Inf', ...labels }, value: count },
+        { metricName: `${name}_sum`, labels, value: totals.cells[at + RESPONSE_BOUNDS_US.length + 1] / 1e6 },
+        { metricName: `${name}_count`, labels, value: count },
+      ]
+    })
+  }
+}
