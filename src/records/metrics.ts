@@ -2,7 +2,7 @@
  * The Prometheus page. The data plane's counts are read from shared cells when they are asked for; what a reload or a
  * worker's death retires is added to totals, so that no counter ever goes back.
  */
-import { Counter, collectDefaultMetrics, Gauge, Histogram, type Metric, Registry } from 'prom-client'
+import { Counter, collectDefaultMetrics, Gauge, type Metric, Registry } from 'prom-client'
 import { QUIRKS } from '../policy/model.ts'
 import { functionName } from '../protocols/modbus/function-codes.ts'
 import { REASONS, WOULD_DENY } from '../protocols/reason.ts'
