@@ -1,154 +1,180 @@
 /**
- * Requests held to the MODBUS Application Protocol Specification V1.1b3 §6: lengths, quantities, byte counts, values.
- * Hot path: offsets into the received buffer, no allocation, never an exception, nothing read outside the PDU.
+ * Holds a Modbus request PDU to the Modbus Application Protocol V1.1b3 §6: lengths, quantities, byte counts, address
+ * ranges, coil values, sub-functions. Every allowed frame passes here, so: offsets and small integers only.
  */
 import { FAULT } from './faults.ts'
 
-/** FC 8, sub-function 4: Force Listen Only Mode, the one request that is never answered (§6.8.1). */
-const FORCE_LISTEN_ONLY = 4
+export { describeFault, FAULT, faultException, faultText } from './faults.ts'
+
+/** Largest Modbus PDU in bytes (V1.1b3 §4.1). */
+export const MAX_PDU = 253
 
 /**
- * @param buf the PDU is `buf[pdu…end)`; `buf[pdu]` is the function code
- * @returns 0, or one of `FAULT`. Function codes that §5 does not describe have no form to break: 0.
+ * Checks one request PDU, function code first, at [pdu, end) of `buf`. Never throws, never reads outside.
+ * @returns 0 where the request keeps V1.1b3 or its function code is not a public one; else the first of `FAULT` found,
+ *   malformations before address overflow (V1.1b3 §7 answers these with exception 03 and 02)
  */
 export function checkRequest(buf: Uint8Array, pdu: number, end: number): number {
   const length = end - pdu
+  if (length < 1) return FAULT.LENGTH
   switch (buf[pdu]) {
-    case 3:
-    case 4:
-      return length === 5 ? span(buf, pdu, 125) : FAULT.LENGTH
-    case 1:
-    case 2:
-      return length === 5 ? span(buf, pdu, 2000) : FAULT.LENGTH
-    case 6:
-      return length === 5 ? 0 : FAULT.LENGTH
-    case 16:
-      if (length < 6) return FAULT.LENGTH
-      return counted(buf, pdu, length, 123, ((buf[pdu + 3] << 8) | buf[pdu + 4]) * 2)
-    case 5:
+    case 1: // §6.1
+    case 2: {
+      // §6.2
       if (length !== 5) return FAULT.LENGTH
-      return buf[pdu + 4] === 0 && (buf[pdu + 3] === 0 || buf[pdu + 3] === 0xff) ? 0 : FAULT.COIL_VALUE
-    case 15:
+      const quantity = (buf[pdu + 3] << 8) | buf[pdu + 4]
+      if (quantity < 1 || quantity > 2000) return FAULT.QUANTITY
+      return ((buf[pdu + 1] << 8) | buf[pdu + 2]) + quantity > 65536 ? FAULT.ADDRESS_OVERFLOW : 0
+    }
+    case 3: // §6.3
+    case 4: {
+      // §6.4
+      if (length !== 5) return FAULT.LENGTH
+      const quantity = (buf[pdu + 3] << 8) | buf[pdu + 4]
+      if (quantity < 1 || quantity > 125) return FAULT.QUANTITY
+      return ((buf[pdu + 1] << 8) | buf[pdu + 2]) + quantity > 65536 ? FAULT.ADDRESS_OVERFLOW : 0
+    }
+    case 5: {
+      // §6.5
+      if (length !== 5) return FAULT.LENGTH
+      const value = (buf[pdu + 3] << 8) | buf[pdu + 4]
+      return value === 0xff00 || value === 0 ? 0 : FAULT.COIL_VALUE
+    }
+    case 6: // §6.6
+      return length === 5 ? 0 : FAULT.LENGTH
+    case 15: {
+      // §6.11; pad bits of the last byte may hold anything: the clause asks no value of them in a request
       if (length < 6) return FAULT.LENGTH
-      return counted(buf, pdu, length, 1968, (((buf[pdu + 3] << 8) | buf[pdu + 4]) + 7) >> 3)
-    case 23:
-      return readWrite(buf, pdu, length)
-    case 7:
-    case 11:
-    case 12:
-    case 17:
+      const quantity = (buf[pdu + 3] << 8) | buf[pdu + 4]
+      if (quantity < 1 || quantity > 1968) return FAULT.QUANTITY
+      const count = buf[pdu + 5]
+      if (count !== (quantity + 7) >> 3) return FAULT.BYTE_COUNT
+      if (length !== 6 + count) return FAULT.LENGTH
+      return ((buf[pdu + 1] << 8) | buf[pdu + 2]) + quantity > 65536 ? FAULT.ADDRESS_OVERFLOW : 0
+    }
+    case 16: {
+      // §6.12
+      if (length < 6) return FAULT.LENGTH
+      const quantity = (buf[pdu + 3] << 8) | buf[pdu + 4]
+      if (quantity < 1 || quantity > 123) return FAULT.QUANTITY
+      const count = buf[pdu + 5]
+      if (count !== quantity << 1) return FAULT.BYTE_COUNT
+      if (length !== 6 + count) return FAULT.LENGTH
+      return ((buf[pdu + 1] << 8) | buf[pdu + 2]) + quantity > 65536 ? FAULT.ADDRESS_OVERFLOW : 0
+    }
+    case 23: {
+      // §6.17
+      if (length < 10) return FAULT.LENGTH
+      const quantity = (buf[pdu + 3] << 8) | buf[pdu + 4]
+      if (quantity < 1 || quantity > 125) return FAULT.QUANTITY
+      const written = (buf[pdu + 7] << 8) | buf[pdu + 8]
+      if (written < 1 || written > 121) return FAULT.WRITE_QUANTITY
+      const count = buf[pdu + 9]
+      if (count !== written << 1) return FAULT.BYTE_COUNT
+      if (length !== 10 + count) return FAULT.LENGTH
+      if (((buf[pdu + 1] << 8) | buf[pdu + 2]) + quantity > 65536) return FAULT.ADDRESS_OVERFLOW
+      return ((buf[pdu + 5] << 8) | buf[pdu + 6]) + written > 65536 ? FAULT.ADDRESS_OVERFLOW : 0
+    }
+    case 7: // §6.7
+    case 11: // §6.9
+    case 12: // §6.10
+    case 17: // §6.13
       return length === 1 ? 0 : FAULT.LENGTH
     case 8:
-      return diagnostics(buf, pdu, length)
+      return checkDiagnostics(buf, pdu, length)
     case 20:
-      return readFile(buf, pdu, end)
+      return checkReadFileRecord(buf, pdu, length)
     case 21:
-      return writeFile(buf, pdu, end)
-    case 22:
+      return checkWriteFileRecord(buf, pdu, end)
+    case 22: // §6.16
       return length === 7 ? 0 : FAULT.LENGTH
-    case 24:
+    case 24: // §6.18
       return length === 3 ? 0 : FAULT.LENGTH
     case 43:
-      return encapsulated(buf, pdu, length)
+      return checkEncapsulatedInterface(buf, pdu, length)
     default:
       return 0
   }
 }
 
-/** Start address and quantity (§6.1-6.4). */
-function span(buf: Uint8Array, pdu: number, most: number): number {
-  const quantity = (buf[pdu + 3] << 8) | buf[pdu + 4]
-  if (quantity === 0 || quantity > most) return FAULT.QUANTITY
-  return ((buf[pdu + 1] << 8) | buf[pdu + 2]) + quantity > 65536 ? FAULT.ADDRESS_OVERFLOW : 0
-}
-
-/** Start address, quantity, byte count, data (§6.11, §6.12). */
-function counted(buf: Uint8Array, pdu: number, length: number, most: number, bytes: number): number {
-  const fault = span(buf, pdu, most)
-  if (fault === FAULT.QUANTITY) return fault
-  if (buf[pdu + 5] !== bytes) return FAULT.BYTE_COUNT
-  return length === 6 + bytes ? fault : FAULT.LENGTH
-}
-
-/** §6.17: at most 125 registers read, 121 written. */
-function readWrite(buf: Uint8Array, pdu: number, length: number): number {
-  if (length < 10) return FAULT.LENGTH
-  const read = span(buf, pdu, 125)
-  const write = span(buf, pdu + 4, 121)
-  if (read === FAULT.QUANTITY || write === FAULT.QUANTITY) return FAULT.QUANTITY
-  const bytes = ((buf[pdu + 7] << 8) | buf[pdu + 8]) * 2
-  if (buf[pdu + 9] !== bytes) return FAULT.BYTE_COUNT
-  if (length !== 10 + bytes) return FAULT.LENGTH
-  return read !== 0 ? read : write
-}
-
-/** §6.8.1. */
-function diagnostics(buf: Uint8Array, pdu: number, length: number): number {
-  if (length < 3) return FAULT.LENGTH
+/** §6.8: sub-functions 5…9, 19 and above 20 are reserved; each of the others says what its data field holds. */
+function checkDiagnostics(buf: Uint8Array, pdu: number, length: number): number {
+  if (length < 5) return FAULT.LENGTH
   const sub = (buf[pdu + 1] << 8) | buf[pdu + 2]
-  // Return Query Data echoes whatever it is given; "N x 2 bytes" (§6.8).
-  if (sub === 0) return length >= 5 && (length & 1) === 1 ? 0 : FAULT.LENGTH
-  if (sub === 19 || sub > 20 || (sub > 4 && sub < 10)) return FAULT.SUB_FUNCTION
+  // Return Query Data: N × 2 bytes of anything.
+  if (sub === 0) return (length & 1) === 1 && length <= MAX_PDU ? 0 : FAULT.LENGTH
+  if (sub > 20 || sub === 19 || (sub > 4 && sub < 10)) return FAULT.SUB_FUNCTION
   if (length !== 5) return FAULT.LENGTH
-  const high = buf[pdu + 3]
-  const low = buf[pdu + 4]
-  if (sub === 1) return low === 0 && (high === 0 || high === 0xff) ? 0 : FAULT.SUB_FUNCTION_DATA
-  // Change ASCII Input Delimiter: CHAR, 00.
-  if (sub === 3) return low === 0 ? 0 : FAULT.SUB_FUNCTION_DATA
-  return high === 0 && low === 0 ? 0 : FAULT.SUB_FUNCTION_DATA
+  const data = (buf[pdu + 3] << 8) | buf[pdu + 4]
+  if (data === 0) return 0
+  if (sub === 1) return data === 0xff00 ? 0 : FAULT.DIAGNOSTIC_DATA
+  if (sub === 3) return (data & 0xff) === 0 ? 0 : FAULT.DIAGNOSTIC_DATA
+  return FAULT.DIAGNOSTIC_DATA
 }
 
-/** §6.14: sub-requests of 7 bytes; what they ask for must fit into one response. */
-function readFile(buf: Uint8Array, pdu: number, end: number): number {
-  if (end - pdu < 2) return FAULT.LENGTH
+/** §6.14: sub-requests of 7 bytes, whose answers fit one response: 2 + Σ (2 + 2 × record length) ≤ 253. */
+function checkReadFileRecord(buf: Uint8Array, pdu: number, length: number): number {
+  if (length < 2) return FAULT.LENGTH
   const count = buf[pdu + 1]
   if (count < 7 || count > 245 || count % 7 !== 0) return FAULT.BYTE_COUNT
-  if (end - pdu !== 2 + count) return FAULT.LENGTH
+  if (length !== 2 + count) return FAULT.LENGTH
   let response = 2
-  for (let at = pdu + 2; at < end; at += 7) {
-    if (buf[at] !== 6) return FAULT.FILE_REFERENCE
-    const records = (buf[at + 5] << 8) | buf[at + 6]
-    if (fileSpan(buf, at, records) !== 0) return FAULT.FILE_RECORD
-    response += 2 + records * 2
+  let overflow = 0
+  for (let at = pdu + 2; at < pdu + length; at += 7) {
+    const fault = checkSubRequest(buf, at)
+    if (fault !== 0 && fault !== FAULT.ADDRESS_OVERFLOW) return fault
+    overflow |= fault
+    response += 2 + 2 * ((buf[at + 5] << 8) | buf[at + 6])
+    if (response > MAX_PDU) return FAULT.RESPONSE_TOO_LONG
   }
-  return response > 253 ? FAULT.QUANTITY : 0
+  return overflow
 }
 
-/** §6.15: sub-requests of 7 bytes and their registers, ending exactly with the PDU. */
-function writeFile(buf: Uint8Array, pdu: number, end: number): number {
+/** §6.15: sub-requests of 7 bytes and their records, which end with the PDU. */
+function checkWriteFileRecord(buf: Uint8Array, pdu: number, end: number): number {
   if (end - pdu < 2) return FAULT.LENGTH
   const count = buf[pdu + 1]
   if (count < 9 || count > 251) return FAULT.BYTE_COUNT
   if (end - pdu !== 2 + count) return FAULT.LENGTH
+  let overflow = 0
   let at = pdu + 2
   while (at < end) {
-    if (end - at < 7) return FAULT.LENGTH
-    if (buf[at] !== 6) return FAULT.FILE_REFERENCE
-    const records = (buf[at + 5] << 8) | buf[at + 6]
-    if (fileSpan(buf, at, records) !== 0) return FAULT.FILE_RECORD
-    at += 7 + records * 2
+    if (end - at < 7) return FAULT.RECORD_LENGTH
+    const fault = checkSubRequest(buf, at)
+    if (fault !== 0 && fault !== FAULT.ADDRESS_OVERFLOW) return fault
+    overflow |= fault
+    at += 7 + 2 * ((buf[at + 5] << 8) | buf[at + 6])
+    if (at > end) return FAULT.RECORD_LENGTH
   }
-  return at === end ? 0 : FAULT.LENGTH
+  return overflow
 }
 
-/** File number from 1, record numbers 0…9999 (0x270F), at least one record. */
-function fileSpan(buf: Uint8Array, at: number, records: number): number {
-  const file = (buf[at + 1] << 8) | buf[at + 2]
-  const first = (buf[at + 3] << 8) | buf[at + 4]
-  return file === 0 || records === 0 || first > 9999 || first + records > 10000 ? FAULT.FILE_RECORD : 0
+/** The 7 bytes that begin each sub-request of §6.14 and §6.15: reference type, file, record number, record length. */
+function checkSubRequest(buf: Uint8Array, at: number): number {
+  if (buf[at] !== 6) return FAULT.REFERENCE_TYPE
+  if ((buf[at + 1] | buf[at + 2]) === 0) return FAULT.FILE_NUMBER
+  const record = (buf[at + 3] << 8) | buf[at + 4]
+  if (record > 9999) return FAULT.RECORD_NUMBER
+  const registers = (buf[at + 5] << 8) | buf[at + 6]
+  if (registers === 0) return FAULT.RECORD_LENGTH
+  return record + registers > 10000 ? FAULT.ADDRESS_OVERFLOW : 0
 }
 
-/** §6.19-6.21. */
-function encapsulated(buf: Uint8Array, pdu: number, length: number): number {
+/** §6.19…§6.21: MEI type 14 is four bytes with a read code 1…4; what follows MEI type 13 is CANopen's (CiA 309). */
+function checkEncapsulatedInterface(buf: Uint8Array, pdu: number, length: number): number {
   if (length < 2) return FAULT.LENGTH
   const type = buf[pdu + 1]
-  if (type === 13) return 0
+  if (type === 13) return length <= MAX_PDU ? 0 : FAULT.LENGTH
   if (type !== 14) return FAULT.MEI_TYPE
   if (length !== 4) return FAULT.LENGTH
-  return buf[pdu + 2] >= 1 && buf[pdu + 2] <= 4 ? 0 : FAULT.DEVICE_ID_CODE
+  const code = buf[pdu + 2]
+  return code >= 1 && code <= 4 ? 0 : FAULT.READ_DEVICE_ID_CODE
 }
 
-/** Whether a request is answered at all: all are but FC 8 sub-function 4. */
+/**
+ * @param buf holds the request PDU at [pdu, end)
+ * @returns false for Force Listen Only Mode alone, which the specification leaves unanswered (V1.1b3 §6.8.1, 04)
+ */
 export function expectsResponse(buf: Uint8Array, pdu: number, end: number): boolean {
-  return buf[pdu] !== 8 || end - pdu < 3 || ((buf[pdu + 1] << 8) | buf[pdu + 2]) !== FORCE_LISTEN_ONLY
+  return end - pdu < 3 || buf[pdu] !== 8 || ((buf[pdu + 1] << 8) | buf[pdu + 2]) !== 4
 }
