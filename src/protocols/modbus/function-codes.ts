@@ -157,6 +157,11 @@ export function functionClass(code: number): FunctionClass {
   return (code >= 65 && code <= 72) || (code >= 100 && code <= 110) ? 'user-defined' : 'unassigned'
 }
 
+/** @returns whether a function code changes the process or its program: the groups `write` and `program` */
+export function isWrite(code: number): boolean {
+  return [...FUNCTION_GROUPS.write, ...FUNCTION_GROUPS.program].some((selector) => selector.code === code)
+}
+
 /**
  * @param code function code; only 8 and 43 have sub-functions
  * @param sub sub-function of FC 8 or MEI type of FC 43
