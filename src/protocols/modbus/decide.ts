@@ -193,9 +193,7 @@ export class PairTable {
   constructor(rules: readonly { index: number; terms: RuleTerms }[], present: PresentValues | null) {
     this.matchers = rules.map(({ index, terms }) => new Matcher(index, terms))
     this.present = present
-    this.learns =
-      present !== null &&
-      rules.some(({ terms }) => Object.values(terms.values ?? {}).some((list) => list?.some((v) => v.maxStep !== null)))
+    this.learns = present !== null
     const rowOf = new Map<string, number>()
     const programs = new Map<string, number>()
     const rowUnits: number[] = []

@@ -217,6 +217,11 @@ export class ModbusSession {
     return this.forwarded
   }
 
+  /** True where part of a frame from the client is held: its next bytes must come with room before them. */
+  get partial(): boolean {
+    return this.clientPartLength > 0
+  }
+
   /** True while no more should be read from the client. */
   get congested(): boolean {
     return this.tail - this.head >= OUTSTANDING_HIGH && !this.terms.monitor
@@ -230,6 +235,16 @@ export class ModbusSession {
   /** True where requests wait to be paced: `onPace` wants to be called every few milliseconds. */
   get waiting(): boolean {
     return this.held > 0
+  }
+
+  /** The specification fault behind the latest report. */
+  get fault(): number {
+    return this.table.fault
+  }
+
+  /** What would have been allowed in place of what was denied. */
+  explain(reason: number, code: number): string {
+    return this.table.explain(reason, code)
   }
 
   get monitoring(): boolean {
@@ -938,7 +953,7 @@ export class ModbusSession {
   onClientEnd(): void {
     this.clientEnded = true
     if (this.terms.monitor) return
-    if (this.clientPartLength > 0) this.partial('the client closed in the middle of a frame')
+    if (this.clientPartLength > 0) this.cutShort('the client closed in the middle of a frame')
     this.drain()
     if (this.gathered >= 0) this.flush()
   }
@@ -955,7 +970,7 @@ export class ModbusSession {
     if (this.gathered >= 0) this.flush()
   }
 
-  private partial(detail: string): void {
+  private cutShort(detail: string): void {
     const { counters } = this.terms
     this.clientPartLength = 0
     counters.cells[counters.requests + REASON.malformed]++
@@ -969,7 +984,8 @@ export class ModbusSession {
    */
   onTimer(): number {
     const { terms, clock } = this
-    let wait = terms.idleMs
+    // No later than the shortest time-out: whatever begins after this look ends after the next.
+    let wait = Math.min(terms.responseMs, terms.partialFrameMs, terms.idleMs)
     for (let n = this.head; n !== this.tail; n++) {
       const at = this.at(n)
       if (this.ring[at + ENTRY.status] !== STATUS.forwarded) continue
@@ -984,7 +1000,7 @@ export class ModbusSession {
       if (this.clientPartLength > 0 && !this.closing) {
         const left = terms.partialFrameMs - ((clock.ms - this.clientPartSince) | 0)
         if (left <= 0) {
-          this.partial(`no whole frame within ${terms.partialFrameMs} ms`)
+          this.cutShort(`no whole frame within ${terms.partialFrameMs} ms`)
           this.endAfterAnswers()
         } else wait = Math.min(wait, left)
       }

@@ -1,0 +1,273 @@
+/**
+ * What every connection pair has, whatever carries its bytes: its admission by the policy, its place in the shared
+ * limits, its session, its time-outs, and what the records hear of it.
+ */
+import { ConnectionLimiter } from '../limits/shared-limits.ts'
+import { describeRequest, describeResponse } from '../protocols/modbus/describe.ts'
+import { describeFault, FAULT } from '../protocols/modbus/faults.ts'
+import { isWrite } from '../protocols/modbus/function-codes.ts'
+import { ModbusSession, type ReportKind, type RequestLimiter, type SessionHost } from '../protocols/modbus/session.ts'
+import { REASON, REASONS, WOULD_DENY } from '../protocols/reason.ts'
+import type { EventInput, EventName } from '../records/catalogue.ts'
+import type { DataPlane } from './data-plane.ts'
+import type { ListenerPlan } from './plan.ts'
+import type { Timed } from './timer-wheel.ts'
+
+/** The client's end of a connection. */
+export interface Peer {
+  address: bigint
+  text: string
+  port: number
+}
+
+/** After a failed dial, how long requests are answered with 0A before another is tried. */
+const REDIAL_MS = 500
+/** How long a closed connection's last bytes may take to leave. */
+const LINGER_MS = 2000
+
+const EVENT_OF: Record<ReportKind, readonly [EventName, EventName]> = {
+  request: ['request.denied', 'request.would_deny'],
+  response: ['response.denied', 'response.would_deny'],
+  tolerated: ['response.tolerated', 'response.tolerated'],
+  timeout: ['target.timeout', 'target.timeout'],
+}
+
+export abstract class Connection implements SessionHost, Timed {
+  readonly plane: DataPlane
+  readonly peer: Peer
+  listener: ListenerPlan
+  readonly session: ModbusSession
+  private clientSlot = -1
+  private targetSlot = -1
+  private readonly openedMs: number
+  private bytesIn = 0
+  private bytesOut = 0
+
+  /** Milliseconds on the worker's clock when the dial began; -1: not dialling. */
+  protected dialling = -1
+  protected targetUp = false
+  private failedMs = -1
+  /** Why it is being closed; '' while it is not. */
+  protected ending = ''
+  protected endingMs = 0
+  protected gone = false
+
+  protected constructor(plane: DataPlane, listener: ListenerPlan, peer: Peer, slots: readonly [number, number]) {
+    this.plane = plane
+    this.peer = peer
+    this.listener = listener
+    ;[this.clientSlot, this.targetSlot] = slots
+    this.openedMs = plane.clock.ms
+    const { conduit } = listener
+    const table = conduit.table(peer.address, listener.target) ?? conduit.noTable()
+    this.session = new ModbusSession(this, plane.clock, conduit.terms, table, this.limiter())
+    conduit.cells[conduit.bases.open]++
+  }
+
+  private limiter(): RequestLimiter | null {
+    const terms = this.listener.conduit.requestTerms
+    return terms === null ? null : new ConnectionLimiter(this.plane.limits, this.clientSlot, this.targetSlot, terms)
+  }
+
+  abstract toTarget(buf: Uint8Array, from: number, to: number): void
+  abstract toClient(buf: Uint8Array, from: number, to: number): void
+  /** Begins the graceful close of both sides. */
+  protected abstract close(): void
+  /** Ends both sides at once, by RST where `rst`. */
+  protected abstract abort(rst: boolean): void
+  protected abstract dial(): void
+  protected abstract hangUp(): void
+
+  finish(reason: string): void {
+    if (this.ending !== '') return
+    this.ending = reason
+    this.endingMs = this.plane.clock.ms
+    this.close()
+    this.plane.wheel.add(this, this.plane.clock.ms, LINGER_MS)
+  }
+
+  reset(reason: string): void {
+    if (this.gone) return
+    this.ending = reason
+    this.abort(true)
+  }
+
+  redial(): boolean {
+    const { ms } = this.plane.clock
+    if (this.ending !== '' || (this.failedMs !== -1 && ms - this.failedMs < REDIAL_MS)) return false
+    this.startDial()
+    return true
+  }
+
+  protected startDial(): void {
+    this.dialling = this.plane.clock.ms
+    this.targetUp = false
+    this.dial()
+  }
+
+  dropTarget(reason: string): void {
+    this.tell('target.dropped', { reason: 'state', detail: reason })
+    this.targetUp = false
+    this.dialling = -1
+    this.hangUp()
+  }
+
+  /** The dial has succeeded. */
+  protected connected(): void {
+    this.dialling = -1
+    this.failedMs = -1
+    this.targetUp = true
+  }
+
+  /** The target's connection failed or was lost by an error. */
+  protected targetFailed(why: string): void {
+    if (this.ending !== '' || this.gone) return
+    const wasUp = this.targetUp
+    this.targetUp = false
+    this.dialling = -1
+    if (!wasUp) {
+      this.failedMs = this.plane.clock.ms
+      this.tell('target.unreachable', { reason: 'timeout', detail: why })
+    }
+    if (this.session.monitoring) this.reset(wasUp ? 'target reset' : 'target unreachable')
+    else this.session.onTargetLost(wasUp)
+  }
+
+  /** Adopts what a new policy says, or closes. */
+  adopt(listener: ListenerPlan | undefined): void {
+    const former = this.listener.conduit
+    const moved =
+      listener === undefined ||
+      listener.target.address.base !== this.listener.target.address.base ||
+      listener.target.port !== this.listener.target.port
+    if (moved) {
+      this.session.close('no longer in the policy')
+      return
+    }
+    const { conduit } = listener
+    former.cells[former.bases.open]--
+    conduit.cells[conduit.bases.open]++
+    this.listener = listener
+    const table = conduit.table(this.peer.address, listener.target)
+    const slots = this.plane.holdSlots(listener, this.peer)
+    if ((table === null && !conduit.terms.monitor) || slots === null) {
+      if (slots !== null) this.plane.releaseSlots(slots)
+      this.session.close('no longer allowed by the policy')
+      return
+    }
+    this.plane.limits.connect(slots[0], slots[1], conduit.connectionTerms, this.plane.clock.us, true)
+    const [client, target] = [this.clientSlot, this.targetSlot]
+    ;[this.clientSlot, this.targetSlot] = slots
+    this.session.adopt(conduit.terms, table ?? conduit.noTable(), this.limiter())
+    this.plane.limits.disconnect(client, target)
+    this.plane.releaseSlots([client, target])
+  }
+
+  onTimer(): number {
+    if (this.gone) return 0
+    const { ms } = this.plane.clock
+    if (this.ending !== '') {
+      if (ms - this.endingMs >= LINGER_MS) {
+        this.abort(false)
+        return 0
+      }
+      return LINGER_MS - (ms - this.endingMs)
+    }
+    let wait = this.session.onTimer()
+    const { connectMs } = this.listener.conduit.protocol.timeouts
+    if (this.dialling !== -1) {
+      const left = connectMs - (ms - this.dialling)
+      if (left <= 0) {
+        this.hangUp()
+        this.targetFailed(`no connection within ${connectMs} ms`)
+      } else wait = Math.min(wait, left)
+    }
+    return this.ending === '' ? Math.min(wait, connectMs) : 0
+  }
+
+  /** Counts bytes for the record of the connection's end. */
+  protected carried(fromClient: number, fromTarget: number): void {
+    this.bytesIn += fromClient
+    this.bytesOut += fromTarget
+  }
+
+  /** Both sides are closed: gives everything back. */
+  protected end(): void {
+    if (this.gone) return
+    this.gone = true
+    this.session.dispose()
+    const { conduit } = this.listener
+    conduit.cells[conduit.bases.open]--
+    this.plane.limits.disconnect(this.clientSlot, this.targetSlot)
+    this.plane.releaseSlots([this.clientSlot, this.targetSlot])
+    this.plane.forget(this)
+    this.tell('connection.closed', {
+      detail: this.ending === '' ? 'closed by its ends' : this.ending,
+      bytes_in: this.bytesIn,
+      bytes_out: this.bytesOut,
+      duration_ms: this.plane.clock.ms - this.openedMs,
+    })
+  }
+
+  // ------------------------------------------------------------------------------------------------------ records
+
+  report(
+    kind: ReportKind,
+    reason: number,
+    would: boolean,
+    rule: number,
+    buf: Uint8Array | null,
+    adu: number,
+    end: number,
+    detail: string,
+    exception: number,
+  ): void {
+    const event = EVENT_OF[kind][would ? 1 : 0]
+    const code = buf === null || adu + 7 >= end ? 0 : kind === 'request' ? buf[adu + 7] : buf[adu + 7] & 0x7f
+    this.plane.storm.say(`${event} ${this.pairKey} ${code} ${reason}`, this.plane.wallMs(), () => {
+      const rules = this.listener.conduit.protocol.rules
+      const frame =
+        buf === null ? {} : kind === 'request' ? describeRequest(buf, adu, end) : describeResponse(buf, adu, end)
+      const input: EventInput = {
+        ...this.event(event),
+        ...frame,
+        mode: would ? 'monitor' : this.listener.conduit.conduit.mode,
+        rule: rule >= 0 ? rules[rule]?.name : undefined,
+        reason: kind === 'tolerated' ? undefined : REASONS[reason],
+        detail: detail !== '' || buf === null ? detail : this.explain(kind, reason, code, buf, adu, end),
+      }
+      if (exception > 0 && !would) input.exception_code = exception
+      if (event === 'request.denied' && isWrite(code)) input.severity = 'warning'
+      return input
+    })
+  }
+
+  private explain(kind: ReportKind, reason: number, code: number, buf: Uint8Array, adu: number, end: number): string {
+    if (reason === REASON.rate) return 'over a limit of requests'
+    const { fault } = this.session
+    if (fault !== FAULT.NONE) return describeFault(fault, buf, adu + 7, end)
+    return kind === 'request' ? this.session.explain(reason, code) : ''
+  }
+
+  private get pairKey(): string {
+    return `${this.listener.conduit.conduit.id} ${this.peer.text} ${this.listener.key}`
+  }
+
+  private tell(event: EventName, fields: Partial<EventInput>): void {
+    this.plane.storm.say(`${event} ${this.pairKey}`, this.plane.wallMs(), () => ({ ...this.event(event), ...fields }))
+  }
+
+  admitted(): void {
+    this.tell('connection.admitted', {})
+  }
+
+  private event(event: EventName): EventInput {
+    return { event, ...this.plane.pairFields(this.listener, this.peer) }
+  }
+}
+
+/** Counts a connection's verdict where its conduit counts. */
+export function countConnection(listener: ListenerPlan, reason: number, would: boolean): void {
+  const { cells, bases } = listener.conduit
+  cells[bases.connections + (would ? WOULD_DENY : 0) + reason]++
+}

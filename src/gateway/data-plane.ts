@@ -1,0 +1,186 @@
+/**
+ * A worker's share of the gateway, whatever its transport: the plan in force, who is admitted, the connections there
+ * are, their time-outs, and the events on their way to the main thread.
+ */
+import type { SharedLimits } from '../limits/shared-limits.ts'
+import { REASON, REASONS } from '../protocols/reason.ts'
+import type { EventInput, EventName } from '../records/catalogue.ts'
+import { WorkerClock } from './clock.ts'
+import { type Connection, countConnection, type Peer } from './connection.ts'
+import type { ListenerPlan, Plan } from './plan.ts'
+import { Storm } from './storm.ts'
+import { TimerWheel } from './timer-wheel.ts'
+
+/** Alike events are told once in this time (milliseconds). */
+const STORM_MS = 60_000
+const SWEEP_MS = 1000
+
+/** Shared-limit slots of a client and a target. */
+export type Slots = readonly [client: number, target: number]
+
+export class DataPlane {
+  readonly clock = new WorkerClock()
+  readonly wheel = new TimerWheel(this.clock.ms)
+  readonly limits: SharedLimits
+  readonly storm: Storm
+  /** Connections with requests that wait to be paced. */
+  readonly waiting = new Set<Connection>()
+  private readonly connections = new Set<Connection>()
+  private plan: Plan | null = null
+  private sweptMs = 0
+  private events: EventInput[] = []
+  private readonly send: (events: EventInput[]) => void
+  private readonly worker: number
+
+  /** @param send takes a batch of events to the main thread */
+  constructor(limits: SharedLimits, worker: number, send: (events: EventInput[]) => void) {
+    this.limits = limits
+    this.worker = worker
+    this.send = send
+    this.storm = new Storm(STORM_MS, (event) => this.events.push({ ...event, worker: this.worker }))
+  }
+
+  get size(): number {
+    return this.connections.size
+  }
+
+  wallMs(): number {
+    return Date.now()
+  }
+
+  /** Puts a plan into force: between two frames, as no frame is being read when this is called. */
+  adopt(plan: Plan): void {
+    this.plan = plan
+    this.clock.read()
+    for (const connection of [...this.connections]) connection.adopt(plan.listeners.get(connection.listener.key))
+  }
+
+  listener(key: string): ListenerPlan | undefined {
+    return this.plan?.listeners.get(key)
+  }
+
+  /**
+   * Admits a client at a listener, by the conduit's address pairs and then its limits, before its target is dialled.
+   * @returns the slots that its connection holds, or null when it is refused
+   */
+  admit(listener: ListenerPlan, peer: Peer): Slots | null {
+    const { conduit } = listener
+    const { monitor } = conduit.terms
+    let would = 0
+    if (conduit.table(peer.address, listener.target) === null) {
+      if (!monitor) return this.refuse(listener, peer, REASON.pair, 'no rule for this client and target')
+      would = REASON.pair
+    }
+    const slots = this.holdSlots(listener, peer)
+    if (slots === null) return this.refuse(listener, peer, REASON.rate, 'no room to count another client')
+    if (!this.limits.connect(slots[0], slots[1], conduit.connectionTerms, this.clock.us, monitor)) {
+      if (!monitor) {
+        this.releaseSlots(slots)
+        return this.refuse(listener, peer, REASON.rate, 'over a limit of connections')
+      }
+      if (would === 0) would = REASON.rate
+    }
+    countConnection(listener, would, would !== 0)
+    if (would !== 0) this.tellPair('connection.would_refuse', listener, peer, would, '')
+    return slots
+  }
+
+  private refuse(listener: ListenerPlan, peer: Peer, reason: number, detail: string): null {
+    countConnection(listener, reason, false)
+    this.tellPair('connection.refused', listener, peer, reason, detail)
+    return null
+  }
+
+  private tellPair(event: EventName, listener: ListenerPlan, peer: Peer, reason: number, detail: string): void {
+    const key = `${event} ${listener.key} ${peer.text} ${reason}`
+    const fields = { reason: REASONS[reason], mode: listener.conduit.conduit.mode, detail }
+    this.storm.say(key, this.wallMs(), () => ({ event, ...this.pairFields(listener, peer), ...fields }))
+  }
+
+  pairFields(listener: ListenerPlan, peer: Peer): Partial<EventInput> {
+    const { conduit, target } = listener
+    return {
+      conduit: conduit.conduit.id,
+      protocol: conduit.protocol.kind,
+      mode: conduit.conduit.mode,
+      client: peer.text,
+      client_port: peer.port,
+      client_asset: this.plan?.assetName(peer.address),
+      target: target.host,
+      target_port: target.port,
+      target_asset: this.plan?.assetName(target.address.base),
+    }
+  }
+
+  holdSlots(listener: ListenerPlan, peer: Peer): Slots | null {
+    const { conduit, target } = listener
+    const client = this.limits.holdSlot(conduit.clientTag, peer.address, this.clock.us)
+    if (client === -1) return null
+    const slot = this.limits.holdSlot(
+      conduit.targetTag,
+      (target.address.base << 16n) | BigInt(target.port),
+      this.clock.us,
+    )
+    if (slot !== -1) return [client, slot]
+    this.limits.releaseSlot(client)
+    return null
+  }
+
+  releaseSlots(slots: Slots): void {
+    this.limits.releaseSlot(slots[0])
+    this.limits.releaseSlot(slots[1])
+  }
+
+  register(connection: Connection): void {
+    this.connections.add(connection)
+    this.wheel.add(connection, this.clock.ms, connection.onTimer())
+    connection.admitted()
+  }
+
+  forget(connection: Connection): void {
+    this.connections.delete(connection)
+    this.waiting.delete(connection)
+  }
+
+  /** Says that something is wrong that is no connection's own. */
+  tell(event: EventName, detail: string): void {
+    this.storm.say(`${event} ${detail}`, this.wallMs(), () => ({ event, detail }))
+  }
+
+  /** Requests that wait for a limit get their turn. Every few milliseconds while there are any. */
+  pace(): void {
+    for (const connection of [...this.waiting]) {
+      connection.session.onPace()
+      if (!connection.session.waiting) this.waiting.delete(connection)
+    }
+  }
+
+  /** Time-outs and events. Every `TimerWheel.interval` milliseconds. */
+  tick(): void {
+    this.wheel.advance(this.clock.ms)
+    if (this.clock.ms - this.sweptMs >= SWEEP_MS || this.clock.ms < this.sweptMs) {
+      this.sweptMs = this.clock.ms
+      this.storm.sweep(this.wallMs())
+    }
+    this.flushEvents()
+  }
+
+  flushEvents(): void {
+    if (this.events.length === 0) return
+    this.send(this.events)
+    this.events = []
+  }
+
+  /** No more requests are taken; connections close as what is outstanding is answered. */
+  drain(): void {
+    this.clock.read()
+    for (const connection of [...this.connections]) connection.session.close('gateway stopping')
+  }
+
+  /** Closes what is left, and tells what storm control has held back. */
+  stop(): void {
+    for (const connection of [...this.connections]) connection.reset('gateway stopping')
+    this.storm.sweep(this.wallMs(), true)
+    this.flushEvents()
+  }
+}

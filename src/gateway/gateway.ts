@@ -1,0 +1,124 @@
+/** A whole gateway: records, metrics page and workers, from its policy's file to its last event. */
+import { readFileSync } from 'node:fs'
+import type { Finding, Policy } from '../policy/model.ts'
+import { MetricsServer } from '../records/http.ts'
+import { Metrics } from '../records/metrics.ts'
+import { Recorder } from '../records/recorder.ts'
+import { listenKey } from './plan.ts'
+import { Supervisor } from './supervisor.ts'
+
+export const VERSION: string = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version
+
+/** The gateway cannot start: one line for a person. */
+export class StartError extends Error {}
+
+export class Gateway {
+  private policy: Policy
+  private readonly recorder: Recorder
+  private readonly metrics: Metrics
+  private readonly page: MetricsServer
+  private readonly supervisor: Supervisor
+
+  constructor(policy: Policy) {
+    this.policy = policy
+    const { gateway } = policy
+    if (gateway === null || gateway.listeners.length === 0) {
+      throw new StartError(`${policy.file}: no gateway.listeners: there is nothing to open`)
+    }
+    this.recorder = new Recorder({ level: gateway.log.level })
+    this.recorder.configure(gateway.name, policy.sha256, gateway.syslog)
+    this.metrics = new Metrics(this.recorder, VERSION)
+    this.page = new MetricsServer(this.metrics)
+    this.supervisor = new Supervisor(policy, 'net', this.recorder, this.metrics)
+  }
+
+  /** Opens all; rejects with `StartError` and one line where something cannot be had. */
+  async start(warnings: readonly Finding[]): Promise<void> {
+    const { gateway } = this.policy
+    this.recorder.record({ event: 'gateway.starting', version: VERSION, file: this.policy.file })
+    this.warn(warnings)
+    let metrics: string | undefined
+    try {
+      if (gateway?.metrics) {
+        const { host, port } = gateway.metrics
+        metrics = await this.page.listen(host, port).catch((error: NodeJS.ErrnoException) => {
+          throw new StartError(
+            `cannot open the metrics page on ${listenKey({ host, port })}: ${error.code ?? error.message}`,
+          )
+        })
+      }
+      await this.supervisor.start()
+    } catch (error) {
+      await this.supervisor.stop(0)
+      await this.page.close()
+      await this.recorder.close()
+      throw error instanceof StartError ? error : new StartError((error as Error).message)
+    }
+    this.inForce()
+    this.page.ready = true
+    const listeners = gateway?.listeners.map((l) => `${listenKey(l.listen)} -> ${l.target.name}`).join(', ')
+    this.recorder.record({ event: 'gateway.ready', version: VERSION, io: 'net', listeners, metrics })
+  }
+
+  private warn(warnings: readonly Finding[]): void {
+    for (const { file, line, column, id, message } of warnings) {
+      this.recorder.record({ event: 'policy.warning', file, line, column, finding: id, detail: message })
+    }
+  }
+
+  private inForce(): void {
+    const { policy } = this
+    this.metrics.policyLoaded(
+      policy.sha256,
+      policy.file,
+      new Map(policy.conduits.map((c) => [c.id, c.mode === 'enforce'])),
+    )
+    this.recorder.record({ event: 'policy.loaded', file: policy.file })
+  }
+
+  /** Puts a reloaded policy into force, or says why the one in force stays. */
+  async reload(policy: Policy | null, findings: readonly Finding[]): Promise<void> {
+    if (policy === null) {
+      const errors = findings.filter((finding) => finding.severity === 'error')
+      for (const { file, line, column, id, message } of errors) {
+        this.recorder.record({ event: 'policy.rejected', file, line, column, finding: id, detail: message })
+      }
+      this.metrics.reloaded('rejected')
+      return
+    }
+    try {
+      if (policy.gateway === null) throw new Error('no gateway section')
+      await this.supervisor.reload(policy)
+    } catch (error) {
+      this.reject(policy.file, (error as Error).message)
+      return
+    }
+    const former = new Map(this.policy.conduits.map((conduit) => [conduit.id, conduit.mode]))
+    this.policy = policy
+    this.recorder.configure(policy.gateway.name, policy.sha256, policy.gateway.syslog)
+    this.metrics.reloaded('loaded')
+    this.inForce()
+    this.warn(findings)
+    for (const { id, mode } of policy.conduits) {
+      const before = former.get(id)
+      if (before !== undefined && before !== mode) {
+        this.recorder.record({ event: 'mode.changed', conduit: id, from_mode: before, mode })
+      }
+    }
+  }
+
+  /** A reload that failed before there was a document to speak of. */
+  reject(file: string, detail: string): void {
+    this.recorder.record({ event: 'policy.rejected', file, detail })
+    this.metrics.reloaded('rejected')
+  }
+
+  async stop(signal: string): Promise<void> {
+    this.page.ready = false
+    this.recorder.record({ event: 'gateway.stopping', signal })
+    await this.supervisor.stop(this.policy.gateway?.drainMs ?? 0)
+    this.recorder.record({ event: 'gateway.stopped' })
+    await this.page.close()
+    await this.recorder.close()
+  }
+}

@@ -1,0 +1,32 @@
+/** What the main thread and the workers say to each other. */
+import type { Policy } from '../policy/model.ts'
+import type { EventInput } from '../records/catalogue.ts'
+import type { CounterLayout } from '../records/counters.ts'
+
+export interface WorkerSetup {
+  index: number
+  workers: number
+  io: 'epoll' | 'net'
+  /** Memory of `SharedLimits` and of `SharedPresentValues`. */
+  limits: SharedArrayBuffer
+  values: SharedArrayBuffer
+}
+
+export type ToWorker =
+  | {
+      type: 'policy'
+      version: number
+      policy: Policy
+      layout: CounterLayout
+      cells: SharedArrayBuffer
+      targets: Map<string, number>
+    }
+  | { type: 'drain' }
+  | { type: 'stop' }
+
+export type FromWorker =
+  | { type: 'adopted'; version: number }
+  /** A listener could not be opened. */
+  | { type: 'failed'; version: number; listen: string; code: string }
+  | { type: 'events'; events: EventInput[] }
+  | { type: 'drained' }

@@ -1,0 +1,183 @@
+/** A connection pair on two of Node's sockets. */
+import net from 'node:net'
+import { MAX_ADU } from '../../protocols/modbus/session.ts'
+import { Connection, type Peer } from '../connection.ts'
+import type { Slots } from '../data-plane.ts'
+import type { ListenerPlan } from '../plan.ts'
+import type { NetTransport } from './net-transport.ts'
+
+/** Bytes queued for one side above which the other side is no longer read. */
+const QUEUE_HIGH = 128 * 1024
+
+export class NetConnection extends Connection {
+  private readonly transport: NetTransport
+  private readonly client: net.Socket
+  private target: net.Socket | null = null
+  /** The client's bytes being read: slices of them may be queued, as nobody writes there again. */
+  private chunk: Uint8Array | null = null
+  private targetEnded = false
+
+  constructor(transport: NetTransport, listener: ListenerPlan, peer: Peer, slots: Slots, client: net.Socket) {
+    super(transport.plane, listener, peer, slots)
+    this.transport = transport
+    this.client = client
+    client.on('data', (chunk) => this.onClientData(chunk))
+    client.on('end', () => this.onClientEnd())
+    client.on('drain', () => this.resumeTarget())
+    client.on('error', () => this.clientLost())
+    client.on('close', () => this.clientClosed())
+    this.startDial()
+    this.plane.register(this)
+  }
+
+  // ------------------------------------------------------------------------------------------------------- client
+
+  private onClientData(chunk: Buffer): void {
+    if (this.ending !== '') return
+    this.plane.clock.read()
+    this.carried(chunk.length, 0)
+    // Room before the bytes for the part of a frame that came before them.
+    let buf: Uint8Array = chunk
+    let start = 0
+    if (this.session.partial) {
+      buf = new Uint8Array(MAX_ADU + chunk.length)
+      buf.set(chunk, MAX_ADU)
+      start = MAX_ADU
+    }
+    this.chunk = buf
+    this.session.onClientBytes(buf, start, buf.length)
+    this.chunk = null
+    if (this.session.waiting && !this.gone) {
+      this.plane.waiting.add(this)
+      this.transport.startPacing()
+    }
+    if (this.session.congested || this.targetFull) this.client.pause()
+  }
+
+  private get targetFull(): boolean {
+    return this.target !== null && this.target.writableLength > QUEUE_HIGH
+  }
+
+  private resumeClient(): void {
+    if (this.client.isPaused() && !this.session.congested && !this.targetFull) this.client.resume()
+  }
+
+  private onClientEnd(): void {
+    if (this.ending !== '') return
+    this.plane.clock.read()
+    if (this.session.monitoring) this.target?.end()
+    this.session.onClientEnd()
+  }
+
+  private clientLost(): void {
+    if (this.ending === '') this.ending = 'client reset'
+    this.target?.resetAndDestroy()
+  }
+
+  private clientClosed(): void {
+    this.plane.clock.read()
+    const target = this.target
+    this.end()
+    if (target === null || target.destroyed) return
+    if (target.connecting) target.destroy()
+    else target.destroySoon()
+  }
+
+  toClient(buf: Uint8Array, from: number, to: number): void {
+    if (this.client.destroyed || this.client.writableEnded) return
+    this.carried(0, to - from)
+    this.client.write(Buffer.from(buf.subarray(from, to)))
+    if (this.client.writableLength > QUEUE_HIGH) this.target?.pause()
+  }
+
+  private resumeTarget(): void {
+    this.target?.resume()
+  }
+
+  // ------------------------------------------------------------------------------------------------------- target
+
+  protected dial(): void {
+    const { host, port } = this.listener.target
+    const { readArea } = this.transport
+    const target = net.connect({
+      host,
+      port,
+      allowHalfOpen: true,
+      noDelay: true,
+      keepAlive: true,
+      keepAliveInitialDelay: 30_000,
+      onread: {
+        buffer: readArea,
+        callback: (length) => {
+          if (this.target === target) this.onTargetData(length)
+          return true
+        },
+      },
+    })
+    let why = 'connection closed'
+    this.target = target
+    target.on('connect', () => this.connected())
+    target.on('drain', () => this.resumeClient())
+    target.on('error', (error: NodeJS.ErrnoException) => {
+      why = error.code ?? error.message
+    })
+    target.on('end', () => {
+      if (this.target === target) this.onTargetEnd()
+    })
+    target.on('close', () => {
+      if (this.target === target) this.onTargetClosed(why)
+    })
+  }
+
+  private onTargetData(length: number): void {
+    if (this.gone) return
+    this.plane.clock.read()
+    this.session.onTargetBytes(this.transport.readBuffer, MAX_ADU, MAX_ADU + length)
+    this.resumeClient()
+  }
+
+  private onTargetEnd(): void {
+    this.targetEnded = true
+    if (this.ending !== '') return
+    this.plane.clock.read()
+    if (this.session.monitoring) this.client.end()
+    else this.session.onTargetEnd()
+  }
+
+  private onTargetClosed(why: string): void {
+    this.target = null
+    this.plane.clock.read()
+    if (this.targetEnded && this.session.monitoring) return
+    this.targetFailed(why)
+    this.resumeClient()
+  }
+
+  toTarget(buf: Uint8Array, from: number, to: number): void {
+    const bytes = buf.subarray(from, to)
+    this.target?.write(buf === this.chunk ? bytes : Buffer.from(bytes))
+  }
+
+  protected hangUp(): void {
+    const target = this.target
+    this.target = null
+    target?.resetAndDestroy()
+  }
+
+  // ------------------------------------------------------------------------------------------------------- ending
+
+  protected close(): void {
+    this.client.end()
+    this.client.resume()
+    const target = this.target
+    this.target = null
+    if (target === null) return
+    if (target.connecting) target.destroy()
+    else target.destroySoon()
+  }
+
+  protected abort(rst: boolean): void {
+    if (rst) this.client.resetAndDestroy()
+    else this.client.destroy()
+    this.hangUp()
+  }
+}

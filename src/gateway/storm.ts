@@ -1,0 +1,68 @@
+/**
+ * Storm control: of events that are alike, the first speaks at once, and the rest are one event each interval with
+ * their count. A scan cannot flood the records, nor grow memory; counters count all of it elsewhere.
+ */
+import type { EventInput } from '../records/catalogue.ts'
+
+/** Distinct kinds of event remembered at one time; beyond them, all others count as one kind. */
+const MAX_KINDS = 4096
+
+interface Kind {
+  count: number
+  first: number
+  last: number
+  since: number
+  /** The first of those held back, which stands for them all. */
+  example: EventInput | null
+}
+
+export class Storm {
+  private readonly kinds = new Map<string, Kind>()
+  private readonly interval: number
+  private readonly emit: (event: EventInput) => void
+
+  /**
+   * @param interval in milliseconds
+   * @param emit takes the events that are to be told
+   */
+  constructor(interval: number, emit: (event: EventInput) => void) {
+    this.interval = interval
+    this.emit = emit
+  }
+
+  /**
+   * @param key what makes events alike: event, client, target, function, reason
+   * @param make builds the event; called at once, or not at all
+   * @param now milliseconds since the epoch
+   */
+  say(key: string, now: number, make: () => EventInput): void {
+    const known = this.kinds.get(key) ?? (this.kinds.size >= MAX_KINDS ? this.kinds.get('') : undefined)
+    if (known === undefined) {
+      const overflow = this.kinds.size >= MAX_KINDS
+      this.kinds.set(overflow ? '' : key, { count: 0, first: now, last: now, since: now, example: null })
+      this.emit(make())
+      return
+    }
+    if (known.count++ === 0) {
+      known.first = now
+      known.example = make()
+    }
+    known.last = now
+  }
+
+  /** Tells what has been held back for the interval, and forgets what has fallen silent. */
+  sweep(now: number, all = false): void {
+    for (const [key, kind] of this.kinds) {
+      if (!all && now - kind.since < this.interval) continue
+      if (kind.count === 0 || kind.example === null) {
+        this.kinds.delete(key)
+        continue
+      }
+      const times = { first: new Date(kind.first).toISOString(), last: new Date(kind.last).toISOString() }
+      this.emit({ ...kind.example, time: now, count: kind.count, ...times })
+      kind.count = 0
+      kind.since = now
+      kind.example = null
+    }
+  }
+}

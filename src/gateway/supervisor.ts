@@ -1,0 +1,244 @@
+/**
+ * The main thread's side of the gateway: starts the workers, gives them policies, takes their events, and replaces
+ * those that die. Knows no frame.
+ */
+import net from 'node:net'
+import { availableParallelism } from 'node:os'
+import { extname } from 'node:path'
+import { Worker } from 'node:worker_threads'
+import { valuesBytes } from '../limits/present-values.ts'
+import { limitsBytes, SharedLimits } from '../limits/shared-limits.ts'
+import type { Policy } from '../policy/model.ts'
+import { type CounterLayout, cellsBytes, layoutOf } from '../records/counters.ts'
+import type { Metrics } from '../records/metrics.ts'
+import type { Recorder } from '../records/recorder.ts'
+import { WorkerClock } from './clock.ts'
+import type { FromWorker, ToWorker, WorkerSetup } from './messages.ts'
+import { listenKey, steppedTargets } from './plan.ts'
+
+const MAX_WORKERS = 64
+/** A worker that dies this often within a minute is not the victim of an accident. */
+const MAX_RESTARTS = 10
+const RESTART_MS = 100
+const AGE_MS = 60_000
+/** Targets whose register values can be remembered (`max_step`). */
+const MAX_STEPPED = 127
+
+/** A listener's address cannot be had. */
+export class ListenError extends Error {
+  readonly code: string
+  constructor(listen: string, code: string) {
+    const why: Record<string, string> = {
+      EADDRINUSE: 'the address is in use',
+      EACCES: 'no permission (ports below 1024 need CAP_NET_BIND_SERVICE)',
+      EADDRNOTAVAIL: 'this machine has no such address',
+    }
+    super(`cannot listen on ${listen}: ${why[code] ?? code}`)
+    this.code = code
+  }
+}
+
+interface Member {
+  index: number
+  worker: Worker
+  layout: CounterLayout
+  cells: SharedArrayBuffer
+  /** Resolved when the policy of this version is in force, or its listeners have failed. */
+  waiting: Map<number, (failure: ListenError | null) => void>
+  drained: () => void
+  stopping: boolean
+}
+
+export class Supervisor {
+  private readonly recorder: Recorder
+  private readonly metrics: Metrics
+  private readonly io: 'epoll' | 'net'
+  private readonly members: Member[] = []
+  private readonly workers: number
+  private readonly limits: SharedArrayBuffer
+  private readonly values = new SharedArrayBuffer(valuesBytes())
+  private readonly targets = new Map<string, number>()
+  private readonly clock = new WorkerClock()
+  private readonly aging: NodeJS.Timeout
+  private restarts: number[] = []
+  private policy: Policy
+  private version = 0
+  private stopping = false
+
+  constructor(policy: Policy, io: 'epoll' | 'net', recorder: Recorder, metrics: Metrics) {
+    this.policy = policy
+    this.io = io
+    this.recorder = recorder
+    this.metrics = metrics
+    const asked = policy.gateway?.workers ?? 0
+    this.workers = Math.min(MAX_WORKERS, asked > 0 ? asked : availableParallelism())
+    this.limits = new SharedArrayBuffer(limitsBytes(this.workers))
+    this.aging = setInterval(() => {
+      this.clock.read()
+      new SharedLimits(this.limits, 0).age(this.clock.us)
+    }, AGE_MS)
+    this.aging.unref()
+  }
+
+  /** Starts the workers and opens the listeners. Rejects with `ListenError`. */
+  async start(): Promise<void> {
+    await this.probe(this.policy)
+    for (let index = 0; index < this.workers; index++) this.members[index] = this.spawn(index)
+    await this.distribute(this.policy)
+  }
+
+  /**
+   * Puts another policy into force in all workers. Rejects with `ListenError`, and changes nothing, where a new
+   * listener's address cannot be had.
+   */
+  async reload(policy: Policy): Promise<void> {
+    await this.probe(policy)
+    this.policy = policy
+    await this.distribute(policy)
+  }
+
+  /**
+   * Opens and closes each new listener alone: with SO_REUSEPORT, which the workers use, a second gateway on the same
+   * address would be no error, and would take half of the connections.
+   */
+  private async probe(policy: Policy): Promise<void> {
+    const former = this.members.length === 0 ? [] : (this.policy.gateway?.listeners ?? [])
+    const open = new Set(former.map((listener) => listenKey(listener.listen)))
+    for (const { listen } of policy.gateway?.listeners ?? []) {
+      if (open.has(listenKey(listen))) continue
+      await new Promise<void>((resolve, reject) => {
+        const server = net.createServer()
+        server.once('error', (error: NodeJS.ErrnoException) =>
+          reject(new ListenError(listenKey(listen), error.code ?? error.message)),
+        )
+        server.listen({ ...listen, exclusive: true }, () => server.close(() => resolve()))
+      })
+    }
+  }
+
+  private async distribute(policy: Policy): Promise<void> {
+    for (const key of steppedTargets(policy)) {
+      if (!this.targets.has(key) && this.targets.size < MAX_STEPPED) this.targets.set(key, this.targets.size)
+    }
+    const version = ++this.version
+    const failures = await Promise.all(this.members.map((member) => this.give(member, policy, version)))
+    const failure = failures.find((failed) => failed !== null)
+    if (failure !== undefined && failure !== null) throw failure
+  }
+
+  private give(member: Member, policy: Policy, version: number): Promise<ListenError | null> {
+    const layout = layoutOf(policy)
+    const cells = new SharedArrayBuffer(cellsBytes(layout))
+    return new Promise((resolve) => {
+      member.waiting.set(version, (failure) => {
+        this.metrics.attach(member.index, layout, cells)
+        member.layout = layout
+        member.cells = cells
+        resolve(failure)
+      })
+      this.say(member, { type: 'policy', version, policy, layout, cells, targets: this.targets })
+    })
+  }
+
+  private say(member: Member, message: ToWorker): void {
+    member.worker.postMessage(message)
+  }
+
+  private spawn(index: number): Member {
+    const setup: WorkerSetup = {
+      index,
+      workers: this.workers,
+      io: this.io,
+      limits: this.limits,
+      values: this.values,
+    }
+    const worker = new Worker(new URL(`./worker${extname(import.meta.url)}`, import.meta.url), { workerData: setup })
+    const layout = layoutOf(this.policy)
+    const member: Member = {
+      index,
+      worker,
+      layout,
+      cells: new SharedArrayBuffer(cellsBytes(layout)),
+      waiting: new Map(),
+      drained: () => {},
+      stopping: false,
+    }
+    let why = 'exited'
+    worker.on('message', (message: FromWorker) => this.onMessage(member, message))
+    worker.on('error', (error) => {
+      why = error instanceof Error ? error.message : String(error)
+    })
+    worker.on('exit', () => this.onExit(member, why))
+    return member
+  }
+
+  private onMessage(member: Member, message: FromWorker): void {
+    if (message.type === 'events') for (const event of message.events) this.recorder.record(event)
+    else if (message.type === 'drained') member.drained()
+    else {
+      const failure = message.type === 'failed' ? new ListenError(message.listen, message.code) : null
+      member.waiting.get(message.version)?.(failure)
+      member.waiting.delete(message.version)
+    }
+  }
+
+  private onExit(member: Member, why: string): void {
+    const cells = new Float64Array(member.cells)
+    const lost = member.layout.conduits.reduce((sum, bases) => sum + cells[bases.open], 0)
+    this.metrics.retire(member.index)
+    new SharedLimits(this.limits, 0).forfeit(member.index)
+    for (const resolve of member.waiting.values()) resolve(null)
+    member.drained()
+    if (this.stopping || member.stopping) return
+    const now = Date.now()
+    this.restarts = this.restarts.filter((time) => now - time < 60_000)
+    this.restarts.push(now)
+    if (this.restarts.length > MAX_RESTARTS) {
+      this.recorder.record({
+        event: 'worker.failed',
+        worker: member.index,
+        detail: `${why}; given up`,
+        connections: lost,
+      })
+      if (this.members.every((other) => other === member || other.worker.threadId === -1)) process.exitCode = 1
+      return
+    }
+    this.recorder.record({ event: 'worker.restarted', worker: member.index, detail: why, connections: lost })
+    this.metrics.workerRestarted()
+    setTimeout(() => {
+      if (this.stopping) return
+      const next = this.spawn(member.index)
+      this.members[member.index] = next
+      void this.give(next, this.policy, this.version)
+    }, RESTART_MS)
+  }
+
+  /** Stops accepting, lets outstanding requests finish for at most `drainMs`, and ends the workers. */
+  async stop(drainMs: number): Promise<void> {
+    this.stopping = true
+    clearInterval(this.aging)
+    const drained = this.members.map(
+      (member) =>
+        new Promise<void>((resolve) => {
+          member.drained = resolve
+          this.say(member, { type: 'drain' })
+        }),
+    )
+    await Promise.race([Promise.all(drained), new Promise((resolve) => setTimeout(resolve, drainMs))])
+    await Promise.all(
+      this.members.map(
+        (member) =>
+          new Promise<void>((resolve) => {
+            member.stopping = true
+            if (member.worker.threadId === -1) return resolve()
+            const kill = setTimeout(() => void member.worker.terminate(), 1000)
+            member.worker.once('exit', () => {
+              clearTimeout(kill)
+              resolve()
+            })
+            this.say(member, { type: 'stop' })
+          }),
+      ),
+    )
+  }
+}
