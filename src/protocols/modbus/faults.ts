@@ -142,15 +142,21 @@ export function describeFault(fault: number, buf: Uint8Array, pdu: number, end: 
   return `${functionName(code)}: ${detail ?? faultText(fault)}${clause}`
 }
 
+/** A sentence of values, or null where one of them is not there: no more can be said then than `faultText` says. */
+function known(strings: TemplateStringsArray, ...values: (string | number | null | undefined)[]): string | null {
+  return values.some((value) => value === null || value === undefined) ? null : String.raw(strings, ...values)
+}
+
 function describeException(fault: number, buf: Uint8Array, pdu: number, length: number): string | null {
-  if (fault === FAULT.EXCEPTION_CODE) return `exception code ${buf[pdu + 1]}, expected 1…6, 8, 10 or 11`
+  if (fault === FAULT.EXCEPTION_CODE && length > 1) {
+    return `exception code ${buf[pdu + 1]}, expected 1…6, 8, 10 or 11`
+  }
   if (fault === FAULT.RESPONSE_LENGTH || fault === FAULT.TRAILING) {
     return `exception response of ${bytes(length)}, expected 2`
   }
   return null
 }
 
-/** null: no more can be said than `faultText` says. */
 function describeFields(fault: number, buf: Uint8Array, pdu: number, length: number): string | null {
   const code = buf[pdu]
   const word = (at: number) => (at + 2 <= length ? (buf[pdu + at] << 8) | buf[pdu + at + 1] : null)
@@ -161,33 +167,33 @@ function describeFields(fault: number, buf: Uint8Array, pdu: number, length: num
     case FAULT.RESPONSE_LENGTH:
       return `response PDU of ${bytes(length)}, expected ${RESPONSE_LENGTH[code] ?? '2 + byte count'}`
     case FAULT.QUANTITY:
-      return `quantity ${word(3)}, expected ${QUANTITY[code]}`
+      return known`quantity ${word(3)}, expected ${QUANTITY[code]}`
     case FAULT.WRITE_QUANTITY:
-      return `quantity to write ${word(7)}, expected 1…121`
+      return known`quantity to write ${word(7)}, expected 1…121`
     case FAULT.BYTE_COUNT:
       return describeByteCount(code, word(code === 23 ? 7 : 3), byte(code === 23 ? 9 : code < 20 ? 5 : 1))
     case FAULT.RESPONSE_BYTE_COUNT:
-      return `byte count ${code === 24 ? word(1) : byte(1)}, expected ${RESPONSE_BYTE_COUNT[code] ?? 'at least 1'}`
+      return known`byte count ${byte(1)}, expected ${RESPONSE_BYTE_COUNT[code] ?? 'at least 1'}`
     case FAULT.ADDRESS_OVERFLOW:
       return code === 20 || code === 21
         ? 'records beyond 9999, the last of a file'
         : describeOverflow(word(1), word(3), code === 23 ? word(5) : null, word(7))
     case FAULT.COIL_VALUE:
-      return `coil value ${hex(word(3), 4)}, expected 0x0000 or 0xFF00`
+      return known`coil value ${hex(word(3), 4)}, expected 0x0000 or 0xFF00`
     case FAULT.SUB_FUNCTION:
-      return `sub-function ${word(1)} is reserved, expected 0…4, 10…18 or 20`
+      return known`sub-function ${word(1)} is reserved, expected 0…4, 10…18 or 20`
     case FAULT.DIAGNOSTIC_DATA:
-      return `data field ${hex(word(3), 4)} of sub-function ${word(1)}, expected ${diagnosticData(word(1))}`
+      return known`data field ${hex(word(3), 4)} of sub-function ${word(1)}, expected ${diagnosticData(word(1))}`
     case FAULT.MEI_TYPE:
-      return `MEI type ${byte(1)}, expected 13 or 14`
+      return known`MEI type ${byte(1)}, expected 13 or 14`
     case FAULT.READ_DEVICE_ID_CODE:
-      return `read device ID code ${byte(2)}, expected 1…4`
+      return known`read device ID code ${byte(2)}, expected 1…4`
     case FAULT.MORE_FOLLOWS:
-      return `more follows ${hex(byte(4), 2)}, expected 0x00 or 0xFF`
+      return known`more follows ${hex(byte(4), 2)}, expected 0x00 or 0xFF`
     case FAULT.STATUS_WORD:
-      return `status word ${hex(word(code === 12 ? 2 : 1), 4)}, expected 0x0000 or 0xFFFF`
+      return known`status word ${hex(word(code === 12 ? 2 : 1), 4)}, expected 0x0000 or 0xFFFF`
     case FAULT.FIFO_COUNT:
-      return `FIFO count ${word(3)} in a byte count of ${word(1)}, expected at most 31 and byte count = 2 + 2 × FIFO count`
+      return known`FIFO count ${word(3)} in a byte count of ${word(1)}, expected at most 31 and byte count 2 + 2 × FIFO count`
     default:
       return null
   }
@@ -204,11 +210,11 @@ const RESPONSE_BYTE_COUNT: Readonly<Record<number, string>> = {
   23: 'an even number 2…250',
 }
 
-function describeByteCount(code: number, quantity: number | null, count: number | null): string {
-  if (code === 20) return `byte count ${count}, expected a multiple of 7 in 7…245`
-  if (code === 21) return `byte count ${count}, expected 9…251`
-  const owed = quantity === null ? '' : code === 15 ? (quantity + 7) >> 3 : 2 * quantity
-  return `byte count ${count}, expected ${owed} for quantity ${quantity}`
+function describeByteCount(code: number, quantity: number | null, count: number | null): string | null {
+  if (code === 20) return known`byte count ${count}, expected a multiple of 7 in 7…245`
+  if (code === 21) return known`byte count ${count}, expected 9…251`
+  const owed = quantity === null ? null : code === 15 ? (quantity + 7) >> 3 : 2 * quantity
+  return known`byte count ${count}, expected ${owed} for quantity ${quantity}`
 }
 
 function describeOverflow(
@@ -216,11 +222,11 @@ function describeOverflow(
   quantity: number | null,
   writeAddress: number | null,
   writeQuantity: number | null,
-): string {
+): string | null {
   const readFits = address !== null && quantity !== null && address + quantity <= 65536
   return writeAddress !== null && readFits
-    ? `write address ${writeAddress} + quantity ${writeQuantity} runs past 65535`
-    : `address ${address} + quantity ${quantity} runs past 65535`
+    ? known`write address ${writeAddress} + quantity ${writeQuantity} runs past 65535`
+    : known`address ${address} + quantity ${quantity} runs past 65535`
 }
 
 function diagnosticData(sub: number | null): string {
@@ -230,6 +236,6 @@ function diagnosticData(sub: number | null): string {
 
 const bytes = (count: number) => `${count} byte${count === 1 ? '' : 's'}`
 
-function hex(value: number | null, digits: number): string {
-  return value === null ? 'absent' : `0x${value.toString(16).toUpperCase().padStart(digits, '0')}`
+function hex(value: number | null, digits: number): string | null {
+  return value === null ? null : `0x${value.toString(16).toUpperCase().padStart(digits, '0')}`
 }
