@@ -133,6 +133,9 @@ export abstract class Connection implements SessionHost, Timed {
     else this.session.onTargetLost(wasUp)
   }
 
+  /** After a call of the session's that no event of this connection led to: a new policy, pacing, the end. */
+  afterCall(): void {}
+
   /** Adopts what a new policy says, or closes. */
   adopt(listener: ListenerPlan | undefined): void {
     const former = this.listener.conduit

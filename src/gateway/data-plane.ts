@@ -29,6 +29,9 @@ export class DataPlane {
   private plan: Plan | null = null
   private sweptMs = 0
   private events: EventInput[] = []
+  private draining = false
+  /** Called once when all connections have ended after `drain`. */
+  onDrained: () => void = () => {}
   private readonly send: (events: EventInput[]) => void
   private readonly worker: number
 
@@ -52,7 +55,10 @@ export class DataPlane {
   adopt(plan: Plan): void {
     this.plan = plan
     this.clock.read()
-    for (const connection of [...this.connections]) connection.adopt(plan.listeners.get(connection.listener.key))
+    for (const connection of [...this.connections]) {
+      connection.adopt(plan.listeners.get(connection.listener.key))
+      connection.afterCall()
+    }
   }
 
   listener(key: string): ListenerPlan | undefined {
@@ -133,8 +139,8 @@ export class DataPlane {
 
   register(connection: Connection): void {
     this.connections.add(connection)
-    this.wheel.add(connection, this.clock.ms, connection.onTimer())
     connection.admitted()
+    this.wheel.add(connection, this.clock.ms, 0)
   }
 
   forget(connection: Connection): void {
@@ -151,6 +157,7 @@ export class DataPlane {
   pace(): void {
     for (const connection of [...this.waiting]) {
       connection.session.onPace()
+      connection.afterCall()
       if (!connection.session.waiting) this.waiting.delete(connection)
     }
   }
@@ -163,6 +170,15 @@ export class DataPlane {
       this.storm.sweep(this.wallMs())
     }
     this.flushEvents()
+    if (this.draining && this.connections.size === 0) {
+      this.draining = false
+      this.onDrained()
+    }
+  }
+
+  /** Whether nothing needs `tick` soon. */
+  get idle(): boolean {
+    return this.connections.size === 0 && this.events.length === 0 && !this.draining
   }
 
   flushEvents(): void {
@@ -174,7 +190,11 @@ export class DataPlane {
   /** No more requests are taken; connections close as what is outstanding is answered. */
   drain(): void {
     this.clock.read()
-    for (const connection of [...this.connections]) connection.session.close('gateway stopping')
+    this.draining = true
+    for (const connection of [...this.connections]) {
+      connection.session.close('gateway stopping')
+      connection.afterCall()
+    }
   }
 
   /** Closes what is left, and tells what storm control has held back. */

@@ -4,6 +4,7 @@ import type { Finding, Policy } from '../policy/model.ts'
 import { MetricsServer } from '../records/http.ts'
 import { Metrics } from '../records/metrics.ts'
 import { Recorder } from '../records/recorder.ts'
+import { unavailable } from './linux/syscalls.ts'
 import { listenKey } from './plan.ts'
 import { Supervisor } from './supervisor.ts'
 
@@ -18,6 +19,9 @@ export class Gateway {
   private readonly metrics: Metrics
   private readonly page: MetricsServer
   private readonly supervisor: Supervisor
+  private readonly io: 'epoll' | 'net'
+  /** Why the portable transport is used where it was not asked for. */
+  private readonly ioDetail: string
 
   constructor(policy: Policy) {
     this.policy = policy
@@ -29,7 +33,11 @@ export class Gateway {
     this.recorder.configure(gateway.name, policy.sha256, gateway.syslog)
     this.metrics = new Metrics(this.recorder, VERSION)
     this.page = new MetricsServer(this.metrics)
-    this.supervisor = new Supervisor(policy, 'net', this.recorder, this.metrics)
+    const missing = gateway.io === 'net' ? 'asked for' : unavailable()
+    this.io = missing === null ? 'epoll' : 'net'
+    this.ioDetail = gateway.io === 'net' ? '' : (missing ?? '')
+    if (gateway.io === 'epoll' && missing !== null) throw new StartError(`gateway.io: epoll cannot be had: ${missing}`)
+    this.supervisor = new Supervisor(policy, this.io, this.recorder, this.metrics)
   }
 
   /** Opens all; rejects with `StartError` and one line where something cannot be had. */
@@ -37,6 +45,7 @@ export class Gateway {
     const { gateway } = this.policy
     this.recorder.record({ event: 'gateway.starting', version: VERSION, file: this.policy.file })
     this.warn(warnings)
+    if (this.ioDetail !== '') this.recorder.record({ event: 'gateway.io', io: this.io, detail: this.ioDetail })
     let metrics: string | undefined
     try {
       if (gateway?.metrics) {
@@ -57,7 +66,7 @@ export class Gateway {
     this.inForce()
     this.page.ready = true
     const listeners = gateway?.listeners.map((l) => `${listenKey(l.listen)} -> ${l.target.name}`).join(', ')
-    this.recorder.record({ event: 'gateway.ready', version: VERSION, io: 'net', listeners, metrics })
+    this.recorder.record({ event: 'gateway.ready', version: VERSION, io: this.io, listeners, metrics })
   }
 
   private warn(warnings: readonly Finding[]): void {

@@ -30,3 +30,5 @@ export type FromWorker =
   | { type: 'failed'; version: number; listen: string; code: string }
   | { type: 'events'; events: EventInput[] }
   | { type: 'drained' }
+  /** The eventfd that wakes the worker's own loop after a message. */
+  | { type: 'wake'; fd: number }

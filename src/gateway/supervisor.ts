@@ -2,6 +2,7 @@
  * The main thread's side of the gateway: starts the workers, gives them policies, takes their events, and replaces
  * those that die. Knows no frame.
  */
+import { writeSync } from 'node:fs'
 import net from 'node:net'
 import { availableParallelism } from 'node:os'
 import { extname } from 'node:path'
@@ -47,7 +48,12 @@ interface Member {
   waiting: Map<number, (failure: ListenError | null) => void>
   drained: () => void
   stopping: boolean
+  /** The worker's eventfd; -1: it takes its messages by itself. */
+  wakeFd: number
 }
+
+/** What an eventfd is written (eventfd(2)): 1, as a 64-bit integer of the machine's byte order. */
+const ONE = new Uint8Array(new BigUint64Array([1n]).buffer)
 
 export class Supervisor {
   private readonly recorder: Recorder
@@ -142,6 +148,11 @@ export class Supervisor {
 
   private say(member: Member, message: ToWorker): void {
     member.worker.postMessage(message)
+    this.wake(member)
+  }
+
+  private wake(member: Member): void {
+    if (member.wakeFd !== -1 && member.worker.threadId !== -1) writeSync(member.wakeFd, ONE)
   }
 
   private spawn(index: number): Member {
@@ -162,6 +173,7 @@ export class Supervisor {
       waiting: new Map(),
       drained: () => {},
       stopping: false,
+      wakeFd: -1,
     }
     let why = 'exited'
     worker.on('message', (message: FromWorker) => this.onMessage(member, message))
@@ -175,7 +187,10 @@ export class Supervisor {
   private onMessage(member: Member, message: FromWorker): void {
     if (message.type === 'events') for (const event of message.events) this.recorder.record(event)
     else if (message.type === 'drained') member.drained()
-    else {
+    else if (message.type === 'wake') {
+      member.wakeFd = message.fd
+      this.wake(member)
+    } else {
       const failure = message.type === 'failed' ? new ListenError(message.listen, message.code) : null
       member.waiting.get(message.version)?.(failure)
       member.waiting.delete(message.version)
@@ -230,7 +245,10 @@ export class Supervisor {
         (member) =>
           new Promise<void>((resolve) => {
             member.stopping = true
-            if (member.worker.threadId === -1) return resolve()
+            if (member.worker.threadId === -1) {
+              resolve()
+              return
+            }
             const kill = setTimeout(() => void member.worker.terminate(), 1000)
             member.worker.once('exit', () => {
               clearTimeout(kill)

@@ -1,26 +1,64 @@
 /** A worker thread of the data plane: takes policies from the main thread, and runs a transport under them. */
-import { parentPort, workerData } from 'node:worker_threads'
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { SharedLimits } from '../limits/shared-limits.ts'
 import { DataPlane } from './data-plane.ts'
+import { EpollTransport } from './linux/epoll-transport.ts'
 import type { FromWorker, ToWorker, WorkerSetup } from './messages.ts'
 import { NetTransport } from './net/net-transport.ts'
 import { Plan } from './plan.ts'
 import type { Transport } from './transport.ts'
 
-const DRAIN_POLL_MS = 20
+/** How long sockets that are still closing may keep the thread. */
+const EXIT_MS = 200
 
 const setup = workerData as WorkerSetup
 const port = parentPort
 if (port === null) throw new Error('worker.ts runs as a worker thread')
 const say = (message: FromWorker): void => port.postMessage(message)
 
-const limits = new SharedLimits(setup.limits, setup.index)
-const plane = new DataPlane(limits, setup.index, (events) => say({ type: 'events', events }))
-const transport: Transport = new NetTransport(plane, setup.workers > 1)
+const plane = new DataPlane(new SharedLimits(setup.limits, setup.index), setup.index, (events) =>
+  say({ type: 'events', events }),
+)
+plane.onDrained = () => say({ type: 'drained' })
+const transport = open()
 const listening = new Set<string>()
 
-async function adopt(message: Extract<ToWorker, { type: 'policy' }>): Promise<void> {
-  const { policy, layout, cells, targets, version } = message
+function open(): Transport {
+  const shared = setup.workers > 1
+  if (setup.io === 'net') {
+    port?.on('message', take)
+    return new NetTransport(plane, shared)
+  }
+  // The loop never returns to Node's, so messages are fetched when the eventfd says that there are some.
+  const epoll = new EpollTransport(plane, shared, fetch)
+  say({ type: 'wake', fd: epoll.wakeFd })
+  return epoll
+}
+
+function fetch(): void {
+  for (;;) {
+    const received = port === null ? undefined : receiveMessageOnPort(port)
+    if (received === undefined) return
+    take(received.message as ToWorker)
+  }
+}
+
+function take(message: ToWorker): void {
+  if (message.type === 'policy') adopt(message)
+  else if (message.type === 'drain') {
+    for (const key of listening) transport.unlisten(key)
+    listening.clear()
+    plane.drain()
+  } else {
+    plane.stop()
+    transport.stop()
+    port?.close()
+    setTimeout(() => process.exit(0), EXIT_MS).unref()
+  }
+}
+
+/** Nothing in here waits: the loop of the epoll transport runs no promise. */
+function adopt({ version, policy, layout, cells, targets }: Extract<ToWorker, { type: 'policy' }>): void {
   const plan = new Plan(policy, { layout, cells: new Float64Array(cells), values: setup.values, targets })
   for (const key of [...listening]) {
     if (plan.listeners.has(key)) continue
@@ -28,40 +66,23 @@ async function adopt(message: Extract<ToWorker, { type: 'policy' }>): Promise<vo
     listening.delete(key)
   }
   plane.adopt(plan)
+  let open = 1
+  let failed = false
+  const opened = (key: string, code: string | null): void => {
+    open--
+    if (code !== null && !failed) {
+      failed = true
+      say({ type: 'failed', version, listen: key, code })
+    } else if (code === null && key !== '') listening.add(key)
+    if (open === 0 && !failed) say({ type: 'adopted', version })
+  }
   for (const [key, listener] of plan.listeners) {
     if (listening.has(key)) continue
-    try {
-      await transport.listen(listener)
-      listening.add(key)
-    } catch (error) {
-      const { code, message: text } = error as NodeJS.ErrnoException
-      say({ type: 'failed', version, listen: key, code: code ?? text })
-      return
-    }
+    open++
+    transport.listen(listener, (code) => opened(key, code))
   }
-  say({ type: 'adopted', version })
+  opened('', null)
 }
 
-function drain(): void {
-  for (const key of listening) transport.unlisten(key)
-  listening.clear()
-  plane.drain()
-  const poll = setInterval(() => {
-    if (plane.size > 0) return
-    clearInterval(poll)
-    say({ type: 'drained' })
-  }, DRAIN_POLL_MS)
-}
-
-port.on('message', (message: ToWorker) => {
-  if (message.type === 'policy') void adopt(message)
-  else if (message.type === 'drain') drain()
-  else {
-    plane.stop()
-    transport.stop()
-    port.close()
-    // Sockets that are still closing keep the thread no longer than this.
-    setTimeout(() => process.exit(0), 200).unref()
-  }
-})
+if (setup.io === 'epoll') fetch()
 transport.run()

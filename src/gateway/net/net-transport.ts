@@ -14,7 +14,6 @@ const PACE_MS = 2
 const MAX_CONNECTIONS = 32_768
 
 export class NetTransport implements Transport {
-  readonly name = 'net'
   readonly plane: DataPlane
   /** Targets' bytes land here, with room before them for the session's part of a frame. */
   readonly readBuffer = new Uint8Array(new ArrayBuffer(MAX_ADU + READ_BYTES))
@@ -34,7 +33,7 @@ export class NetTransport implements Transport {
     }, TimerWheel.interval)
   }
 
-  listen(listener: ListenerPlan): Promise<void> {
+  listen(listener: ListenerPlan, done: (code: string | null) => void): void {
     const { key } = listener
     const server = net.createServer({
       allowHalfOpen: true,
@@ -45,16 +44,15 @@ export class NetTransport implements Transport {
     server.maxConnections = MAX_CONNECTIONS
     server.on('drop', () => this.plane.tell('descriptors.exhausted', 'too many connections'))
     server.on('connection', (socket) => this.accept(key, socket))
-    return new Promise((resolve, reject) => {
-      server.once('error', reject)
-      server.listen({ host: listener.host, port: listener.port, backlog: 4096, reusePort: this.shared }, () => {
-        server.off('error', reject)
-        server.on('error', (error: NodeJS.ErrnoException) => {
-          this.plane.tell('descriptors.exhausted', `accept: ${error.code ?? error.message}`)
-        })
-        this.servers.set(key, server)
-        resolve()
+    const failed = (error: NodeJS.ErrnoException): void => done(error.code ?? error.message)
+    server.once('error', failed)
+    server.listen({ host: listener.host, port: listener.port, backlog: 4096, reusePort: this.shared }, () => {
+      server.off('error', failed)
+      server.on('error', (error: NodeJS.ErrnoException) => {
+        this.plane.tell('descriptors.exhausted', `accept: ${error.code ?? error.message}`)
       })
+      this.servers.set(key, server)
+      done(null)
     })
   }
 

@@ -1,0 +1,165 @@
+/**
+ * The data plane's own event loop: one epoll set, blocking in `epoll_wait`, never in Node's loop. Level-triggered: a
+ * read that does not fill the buffer has emptied the socket, so no second `recv` has to find EAGAIN, and a socket that
+ * is not to be read is simply not waited for.
+ */
+import { closeSync, openSync } from 'node:fs'
+import { formatAddress, parseAddress } from '../../policy/address.ts'
+import type { DataPlane } from '../data-plane.ts'
+import type { ListenerPlan } from '../plan.ts'
+import { TimerWheel } from '../timer-wheel.ts'
+import type { Transport } from '../transport.ts'
+import { EpollConnection } from './epoll-connection.ts'
+import { EPOLLIN, ERRNO, SyscallError, Syscalls } from './syscalls.ts'
+
+/** Connections taken at one turn of the loop, so that a burst of them does not keep established ones waiting. */
+const ACCEPTS_PER_TURN = 64
+/** How soon a request that waits to be paced is looked at again. */
+const PACE_MS = 1
+/** How long an idle worker sleeps at most: messages wake it by its eventfd. */
+const IDLE_MS = 500
+
+export class EpollTransport implements Transport {
+  readonly plane: DataPlane
+  readonly sys = new Syscalls()
+  readonly epoll = this.sys.epoll()
+  /** Written to by the main thread when it has sent a message. */
+  readonly wakeFd = this.sys.eventfd()
+  private readonly shared: boolean
+  private readonly listeners = new Map<number, string>()
+  /** Connections by the descriptors of both their sides. */
+  private readonly byFd: (EpollConnection | null)[] = []
+  private readonly onWake: () => void
+  private spare = openSpare()
+  private stopped = false
+  private tickedMs = 0
+
+  /**
+   * @param shared whether other workers listen on the same addresses (SO_REUSEPORT)
+   * @param onWake takes the messages that are waiting
+   */
+  constructor(plane: DataPlane, shared: boolean, onWake: () => void) {
+    this.plane = plane
+    this.shared = shared
+    this.onWake = onWake
+    this.sys.watch(this.epoll, this.wakeFd, EPOLLIN)
+  }
+
+  listen(listener: ListenerPlan, done: (code: string | null) => void): void {
+    const address = parseAddress(listener.host)
+    if (address === null) {
+      done('EADDRNOTAVAIL')
+      return
+    }
+    try {
+      const fd = this.sys.listener(address, listener.port, this.shared)
+      this.listeners.set(fd, listener.key)
+      this.sys.watch(this.epoll, fd, EPOLLIN)
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error
+      done(error.code)
+      return
+    }
+    done(null)
+  }
+
+  unlisten(key: string): void {
+    for (const [fd, listening] of this.listeners) {
+      if (listening !== key) continue
+      this.listeners.delete(fd)
+      this.sys.close(fd)
+    }
+  }
+
+  attach(fd: number, connection: EpollConnection, events: number): void {
+    while (this.byFd.length <= fd) this.byFd.push(null)
+    this.byFd[fd] = connection
+    this.sys.watch(this.epoll, fd, events)
+  }
+
+  /** Before a descriptor is closed. */
+  detach(fd: number): void {
+    this.byFd[fd] = null
+  }
+
+  run(): void {
+    const { sys, plane } = this
+    const { words } = sys.memory
+    while (!this.stopped) {
+      const count = sys.wait(this.epoll, this.patience())
+      plane.clock.read()
+      for (let i = 0; i < count; i++) {
+        const fd = words[i * 3 + 1]
+        const connection = fd < this.byFd.length ? this.byFd[fd] : null
+        if (connection !== null) connection.onEvent(fd, words[i * 3])
+        else if (this.listeners.has(fd)) this.accept(fd)
+        else if (fd === this.wakeFd) {
+          sys.quiet(fd)
+          this.onWake()
+        }
+      }
+      if (plane.waiting.size > 0) plane.pace()
+      const { ms } = plane.clock
+      if (ms - this.tickedMs >= TimerWheel.interval || ms < this.tickedMs) {
+        this.tickedMs = ms
+        plane.tick()
+      }
+    }
+  }
+
+  private patience(): number {
+    if (this.plane.waiting.size > 0) return PACE_MS
+    return this.plane.idle ? IDLE_MS : TimerWheel.interval
+  }
+
+  private accept(listenFd: number): void {
+    const { sys, plane } = this
+    const listener = plane.listener(this.listeners.get(listenFd) as string)
+    for (let i = 0; i < ACCEPTS_PER_TURN; i++) {
+      const fd = sys.accept(listenFd)
+      if (fd < 0) {
+        this.shed(listenFd, sys.errno())
+        return
+      }
+      const { address, port } = sys.readAddress()
+      const peer = { address, text: formatAddress(address), port }
+      const slots = listener === undefined ? null : plane.admit(listener, peer)
+      if (listener === undefined || slots === null) sys.reset(fd)
+      else new EpollConnection(this, listener, peer, slots, fd)
+    }
+  }
+
+  /**
+   * No descriptor is left for a connection that waits: it is taken on a spare one and closed, for otherwise it would
+   * wait on, and wake the loop without end.
+   */
+  private shed(listenFd: number, errno: number): void {
+    if (errno !== ERRNO.EMFILE && errno !== ERRNO.ENFILE && errno !== ERRNO.ENOMEM && errno !== ERRNO.ENOBUFS) return
+    this.plane.tell(
+      'descriptors.exhausted',
+      `accept4: ${new SyscallError('accept4', errno).code}; connections are shed`,
+    )
+    if (this.spare !== -1) closeSync(this.spare)
+    for (let i = 0; i < ACCEPTS_PER_TURN; i++) {
+      const fd = this.sys.accept(listenFd)
+      if (fd < 0) break
+      this.sys.reset(fd)
+    }
+    this.spare = openSpare()
+  }
+
+  stop(): void {
+    this.stopped = true
+    for (const fd of this.listeners.keys()) this.sys.close(fd)
+    this.listeners.clear()
+  }
+}
+
+/** A descriptor kept for the day when there is no other. */
+function openSpare(): number {
+  try {
+    return openSync('/dev/null', 'r')
+  } catch {
+    return -1
+  }
+}

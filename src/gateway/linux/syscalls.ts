@@ -1,0 +1,327 @@
+/**
+ * The system calls of the data plane, through koffi: the only file that calls foreign functions. Pointers go as
+ * numbers, which koffi passes without allocating, and come from `Memory` alone.
+ *
+ * Numbers are those of Linux on x86-64 and arm64 (asm-generic), where `struct epoll_event` differs: it is packed on
+ * x86-64 only, so other machines use the portable transport.
+ */
+import { createRequire } from 'node:module'
+import { getSystemErrorName } from 'node:util'
+import { AREA, Memory } from './memory.ts'
+
+export const EPOLLIN = 0x1
+export const EPOLLOUT = 0x4
+export const EPOLLERR = 0x8
+export const EPOLLHUP = 0x10
+
+export const ERRNO = {
+  EAGAIN: 11,
+  ENOMEM: 12,
+  ENFILE: 23,
+  EMFILE: 24,
+  EPIPE: 32,
+  ENOBUFS: 105,
+  EINPROGRESS: 115,
+} as const
+
+const AF_INET = 2
+const AF_INET6 = 10
+const SOCK_STREAM = 1
+const SOCK_NONBLOCK = 0o4000
+const SOCK_CLOEXEC = 0o2000000
+const SOL_SOCKET = 1
+const SO_REUSEADDR = 2
+const SO_ERROR = 4
+const SO_KEEPALIVE = 9
+const SO_LINGER = 13
+const SO_REUSEPORT = 15
+const IPPROTO_TCP = 6
+const TCP_NODELAY = 1
+const TCP_KEEPIDLE = 4
+const TCP_KEEPINTVL = 5
+const TCP_KEEPCNT = 6
+const TCP_USER_TIMEOUT = 18
+const IPPROTO_IPV6 = 41
+const IPV6_V6ONLY = 26
+const MSG_NOSIGNAL = 0x4000
+const SHUT_WR = 1
+const EFD_NONBLOCK = 0o4000
+const EFD_CLOEXEC = 0o2000000
+const EPOLL_CLOEXEC = 0o2000000
+const EPOLL_CTL_ADD = 1
+const EPOLL_CTL_DEL = 2
+const EPOLL_CTL_MOD = 3
+const MAPPED = 0xffffn
+
+/** Dead peers are found after 30 s of silence and three probes, or when sent bytes stay unacknowledged for 30 s. */
+const KEEPALIVE = { idle: 30, interval: 10, count: 3, userTimeoutMs: 30_000 } as const
+
+/** A system call that failed: which, and the name of its errno. */
+export class SyscallError extends Error {
+  readonly code: string
+  readonly call: string
+  readonly errno: number
+  constructor(call: string, errno: number) {
+    const code = getSystemErrorName(-errno)
+    super(`${call}: ${code}`)
+    this.call = call
+    this.errno = errno
+    this.code = code
+  }
+}
+
+type Call = (...args: number[]) => number
+
+/** Why this machine cannot have the binding, or null where it can. */
+export function unavailable(): string | null {
+  if (process.platform !== 'linux') return `the platform is ${process.platform}, not linux`
+  if (process.arch !== 'x64') return `the processor is ${process.arch}, not x64`
+  try {
+    new Syscalls()
+    return null
+  } catch (error) {
+    return `koffi cannot be used: ${(error as Error).message.split('\n', 1)[0]}`
+  }
+}
+
+export class Syscalls {
+  readonly memory: Memory
+  readonly errno: () => number
+  private readonly calls: Record<
+    | 'socket'
+    | 'bind'
+    | 'listen'
+    | 'accept4'
+    | 'connect'
+    | 'recv'
+    | 'send'
+    | 'close'
+    | 'shutdown'
+    | 'setsockopt'
+    | 'getsockopt'
+    | 'getsockname'
+    | 'epoll_create1'
+    | 'epoll_ctl'
+    | 'epoll_wait'
+    | 'eventfd'
+    | 'read',
+    Call
+  >
+  private readonly recvCall: Call
+  private readonly sendCall: Call
+
+  /** @throws where koffi or libc cannot be loaded */
+  constructor() {
+    // koffi is loaded here and nowhere else, and only when it is wanted: its absence must not be an import error.
+    const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi').default
+    const libc = koffi.load('libc.so.6')
+    const call = (prototype: string): Call => libc.func(prototype) as unknown as Call
+    this.errno = () => koffi.errno()
+    this.memory = new Memory((bytes) => koffi.address(bytes) as unknown as bigint)
+    this.calls = {
+      socket: call('int socket(int, int, int)'),
+      bind: call('int bind(int, uintptr_t, uint)'),
+      listen: call('int listen(int, int)'),
+      accept4: call('int accept4(int, uintptr_t, uintptr_t, int)'),
+      connect: call('int connect(int, uintptr_t, uint)'),
+      recv: call('long recv(int, uintptr_t, size_t, int)'),
+      send: call('long send(int, uintptr_t, size_t, int)'),
+      close: call('int close(int)'),
+      shutdown: call('int shutdown(int, int)'),
+      setsockopt: call('int setsockopt(int, int, int, uintptr_t, uint)'),
+      getsockopt: call('int getsockopt(int, int, int, uintptr_t, uintptr_t)'),
+      getsockname: call('int getsockname(int, uintptr_t, uintptr_t)'),
+      epoll_create1: call('int epoll_create1(int)'),
+      epoll_ctl: call('int epoll_ctl(int, int, int, uintptr_t)'),
+      epoll_wait: call('int epoll_wait(int, uintptr_t, int, int)'),
+      eventfd: call('int eventfd(uint, int)'),
+      read: call('long read(int, uintptr_t, size_t)'),
+    }
+    this.recvCall = this.calls.recv
+    this.sendCall = this.calls.send
+  }
+
+  private must(name: string, result: number): number {
+    if (result < 0) throw new SyscallError(name, this.errno())
+    return result
+  }
+
+  // -------------------------------------------------------------------------------------------------- hot path
+
+  /** Reads into the read area. @returns bytes read, 0 at the end of the stream, or -1 (see `errno`) */
+  recv(fd: number): number {
+    return this.recvCall(fd, this.memory.pointer(AREA.read, AREA.readBytes), AREA.readBytes, 0)
+  }
+
+  /** Sends `length` bytes of the memory from `at`. @returns bytes sent, or -1 (see `errno`) */
+  send(fd: number, at: number, length: number): number {
+    return this.sendCall(fd, this.memory.pointer(at, length), length, MSG_NOSIGNAL)
+  }
+
+  /** Waits for events, which then stand in `memory.words`. @returns their number; interrupted: 0 */
+  wait(epoll: number, timeoutMs: number): number {
+    const { epoll: at, events } = AREA
+    return this.calls.epoll_wait(epoll, this.memory.pointer(at, events * 12), events, timeoutMs)
+  }
+
+  // ---------------------------------------------------------------------------------------------------- epoll
+
+  epoll(): number {
+    return this.must('epoll_create1', this.calls.epoll_create1(EPOLL_CLOEXEC))
+  }
+
+  watch(epoll: number, fd: number, events: number): void {
+    this.control(epoll, EPOLL_CTL_ADD, fd, events)
+  }
+
+  rewatch(epoll: number, fd: number, events: number): void {
+    this.control(epoll, EPOLL_CTL_MOD, fd, events)
+  }
+
+  unwatch(epoll: number, fd: number): void {
+    this.control(epoll, EPOLL_CTL_DEL, fd, 0)
+  }
+
+  private control(epoll: number, operation: number, fd: number, events: number): void {
+    // The option area serves: the event is read during the call.
+    const at = AREA.option
+    this.memory.bytes.writeUInt32LE(events, at)
+    this.memory.bytes.writeInt32LE(fd, at + 4)
+    this.memory.bytes.writeInt32LE(0, at + 8)
+    this.must('epoll_ctl', this.calls.epoll_ctl(epoll, operation, fd, this.memory.pointer(at, 12)))
+  }
+
+  eventfd(): number {
+    return this.must('eventfd', this.calls.eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC))
+  }
+
+  /** Takes an eventfd's count, so that it is quiet until it is written again. */
+  quiet(fd: number): void {
+    this.calls.read(fd, this.memory.pointer(AREA.option, 8), 8)
+  }
+
+  // --------------------------------------------------------------------------------------------------- sockets
+
+  /** A listening socket. Options that accepted sockets inherit (tcp(7)) are set here once. */
+  listener(address: bigint, port: number, shared: boolean): number {
+    const fd = this.socket(address)
+    try {
+      this.option(fd, SOL_SOCKET, SO_REUSEADDR, 1)
+      if (shared) this.option(fd, SOL_SOCKET, SO_REUSEPORT, 1)
+      if (!isFour(address)) this.option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1)
+      this.tune(fd)
+      const length = this.writeAddress(address, port)
+      this.must('bind', this.calls.bind(fd, this.memory.pointer(AREA.address, length), length))
+      this.must('listen', this.calls.listen(fd, 4096))
+      return fd
+    } catch (error) {
+      this.close(fd)
+      throw error
+    }
+  }
+
+  /** Accepts a connection; its address is in the address area. @returns -1 where there is none, see `errno` */
+  accept(fd: number): number {
+    this.memory.bytes.writeUInt32LE(AREA.addressBytes, AREA.addressLength)
+    const address = this.memory.pointer(AREA.address, AREA.addressBytes)
+    const length = this.memory.pointer(AREA.addressLength, 4)
+    return this.calls.accept4(fd, address, length, SOCK_NONBLOCK | SOCK_CLOEXEC)
+  }
+
+  /** Begins to connect. @returns the socket, which is writable once the connection stands or has failed */
+  connect(address: bigint, port: number): number {
+    const fd = this.socket(address)
+    try {
+      this.tune(fd)
+      const length = this.writeAddress(address, port)
+      const result = this.calls.connect(fd, this.memory.pointer(AREA.address, length), length)
+      if (result < 0 && this.errno() !== ERRNO.EINPROGRESS) throw new SyscallError('connect', this.errno())
+      return fd
+    } catch (error) {
+      this.close(fd)
+      throw error
+    }
+  }
+
+  private socket(address: bigint): number {
+    const family = isFour(address) ? AF_INET : AF_INET6
+    return this.must('socket', this.calls.socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0))
+  }
+
+  private tune(fd: number): void {
+    this.option(fd, IPPROTO_TCP, TCP_NODELAY, 1)
+    this.option(fd, SOL_SOCKET, SO_KEEPALIVE, 1)
+    this.option(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE.idle)
+    this.option(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE.interval)
+    this.option(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE.count)
+    this.option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, KEEPALIVE.userTimeoutMs)
+  }
+
+  private option(fd: number, level: number, name: number, value: number): void {
+    this.memory.bytes.writeInt32LE(value, AREA.option)
+    this.must('setsockopt', this.calls.setsockopt(fd, level, name, this.memory.pointer(AREA.option, 4), 4))
+  }
+
+  /** The error that a connection attempt ended with; 0: it stands. */
+  connectError(fd: number): number {
+    this.memory.bytes.writeUInt32LE(4, AREA.addressLength)
+    const value = this.memory.pointer(AREA.option, 4)
+    const length = this.memory.pointer(AREA.addressLength, 4)
+    this.must('getsockopt', this.calls.getsockopt(fd, SOL_SOCKET, SO_ERROR, value, length))
+    return this.memory.bytes.readInt32LE(AREA.option)
+  }
+
+  /** The local address of a socket. */
+  localAddress(fd: number): { address: bigint; port: number } {
+    this.memory.bytes.writeUInt32LE(AREA.addressBytes, AREA.addressLength)
+    const address = this.memory.pointer(AREA.address, AREA.addressBytes)
+    const length = this.memory.pointer(AREA.addressLength, 4)
+    this.must('getsockname', this.calls.getsockname(fd, address, length))
+    return this.readAddress()
+  }
+
+  /** FIN to the peer; what it sends can still be read. */
+  shutdown(fd: number): void {
+    this.calls.shutdown(fd, SHUT_WR)
+  }
+
+  close(fd: number): void {
+    this.calls.close(fd)
+  }
+
+  /** Closes with RST. */
+  reset(fd: number): void {
+    this.memory.bytes.writeInt32LE(1, AREA.option)
+    this.memory.bytes.writeInt32LE(0, AREA.option + 4)
+    this.calls.setsockopt(fd, SOL_SOCKET, SO_LINGER, this.memory.pointer(AREA.option, 8), 8)
+    this.calls.close(fd)
+  }
+
+  /** `struct sockaddr_in` or `sockaddr_in6` in the address area. @returns its length */
+  private writeAddress(address: bigint, port: number): number {
+    const { bytes } = this.memory
+    bytes.fill(0, AREA.address, AREA.address + AREA.addressBytes)
+    bytes.writeUInt16BE(port, AREA.address + 2)
+    if (isFour(address)) {
+      bytes.writeUInt16LE(AF_INET, AREA.address)
+      bytes.writeUInt32BE(Number(address & 0xffffffffn), AREA.address + 4)
+      return 16
+    }
+    bytes.writeUInt16LE(AF_INET6, AREA.address)
+    for (let i = 0; i < 16; i++) bytes[AREA.address + 8 + i] = Number((address >> BigInt(8 * (15 - i))) & 0xffn)
+    return 28
+  }
+
+  /** The address that `accept` or `localAddress` left in the address area. */
+  readAddress(): { address: bigint; port: number } {
+    const { bytes } = this.memory
+    const port = bytes.readUInt16BE(AREA.address + 2)
+    if (bytes.readUInt16LE(AREA.address) === AF_INET) {
+      return { address: (MAPPED << 32n) | BigInt(bytes.readUInt32BE(AREA.address + 4)), port }
+    }
+    const high = bytes.readBigUInt64BE(AREA.address + 8)
+    return { address: (high << 64n) | bytes.readBigUInt64BE(AREA.address + 16), port }
+  }
+}
+
+const isFour = (address: bigint): boolean => address >> 32n === MAPPED
