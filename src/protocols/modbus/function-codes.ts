@@ -207,13 +207,13 @@ export function parseFunction(text: string | number): FunctionSelector[] | null 
   return sub === null ? null : [{ code: parent, sub }]
 }
 
-/** `Read_Holding Registers ` → `read-holding-registers`; hyphens about a slash go. */
+/** `Read_Holding Registers ` → `read-holding-registers`. */
 function normal(text: string): string {
   return text
     .trim()
     .toLowerCase()
+    .replaceAll(/\s*\/\s*/g, '/')
     .replaceAll(/[\s_]+/g, '-')
-    .replaceAll(/-*\/-*/g, '/')
 }
 
 function parseCode(word: string): number | null {
