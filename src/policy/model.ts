@@ -179,16 +179,77 @@ export interface Listener {
   position: Position
 }
 
+/** RFC 5424 §6.2.1 severities, by number. */
+export const SEVERITIES = ['emergency', 'alert', 'critical', 'error', 'warning', 'notice', 'info', 'debug'] as const
+export type SeverityName = (typeof SEVERITIES)[number]
+
+export const SYSLOG_FORMATS = ['rfc5424', 'cef', 'json'] as const
+export const SYSLOG_FRAMINGS = ['octet-counting', 'non-transparent'] as const
+
 export interface SyslogSink {
-  /** `udp://host:port`, `tcp://host:port`. */
+  /** `udp://host:port`, `tcp://host:port`, `tls://host:port`; the sink's name in events and metrics. */
   url: string
-  transport: 'udp' | 'tcp'
+  transport: 'udp' | 'tcp' | 'tls'
   host: string
   port: number
-  format: 'rfc5424'
+  /** What the message carries: structured data (RFC 5424 §6.3), CEF, or JSON with the field names of ECS. */
+  format: (typeof SYSLOG_FORMATS)[number]
+  /** RFC 6587 §3.4; of no meaning for UDP. Default octet-counting. */
+  framing: (typeof SYSLOG_FRAMINGS)[number]
   /** RFC 5424 facility number, 0…23; default 16 (local0). */
   facility: number
+  /** Private enterprise number of the structured data's id; default 32473, which RFC 5612 reserves for examples. */
+  enterpriseNumber: number
+  /** Events less severe are left out; default info. */
+  minSeverity: SeverityName
+  /** Event names, or families such as `request.*`; null: all. */
+  events: string[] | null
+  /** With transport tls; paths are absolute. */
+  tls: SyslogTls | null
 }
+
+export interface SyslogTls {
+  /** CA certificates, PEM; null: those that Node.js ships. */
+  ca: string | null
+  /** Client certificate and key, PEM; both or none. */
+  cert: string | null
+  key: string | null
+  /** Name that the server's certificate must have; null: the URL's host. */
+  serverName: string | null
+}
+
+/** Where events wait for a sink that is away. */
+export interface Spool {
+  /** Absolute path. */
+  directory: string
+  /** Bytes that the events of one sink may take; default 1 GiB. */
+  maxBytes: number
+}
+
+export interface Evidence {
+  /** Absolute path of the evidence files and, by default, of the key. */
+  directory: string
+  /** Conduits that enforce deny everything while evidence cannot be written; default false. */
+  required: boolean
+  /** PEM file of the Ed25519 signing key, made where there is none; absolute. Default `evidence.key` in the directory. */
+  key: string
+  /** A checkpoint is signed after so many records, and so long after a record that none covers. Defaults 1000 and 60 s. */
+  checkpointRecords: number
+  checkpointMs: number
+  /** A file is closed at this size (default 64 MiB), and when the day (UTC) changes if `rotateDaily` (default). */
+  rotateBytes: number
+  rotateDaily: boolean
+}
+
+export const RECORD_DEFAULTS = {
+  enterpriseNumber: 32473,
+  minSeverity: 'info',
+  spoolBytes: 2 ** 30,
+  checkpointRecords: 1000,
+  checkpointMs: 60_000,
+  rotateBytes: 64 * 2 ** 20,
+  stormMs: 60_000,
+} as const
 
 export interface Gateway {
   name: string
@@ -197,6 +258,11 @@ export interface Gateway {
   io: 'auto' | 'epoll' | 'net'
   listeners: Listener[]
   syslog: SyslogSink[]
+  /** null: what a sink cannot take beyond its memory is lost. */
+  spool: Spool | null
+  evidence: Evidence | null
+  /** Alike events are told once in this time, in milliseconds; default 60 s. */
+  stormMs: number
   metrics: { host: string; port: number } | null
   log: { level: 'debug' | 'info' | 'warn' | 'error' }
   /** How long SIGTERM waits for outstanding requests, in milliseconds. */

@@ -2,11 +2,10 @@
  * The one list of events: their names, severities and fields. The log, syslog and the generated reference all come
  * from it.
  */
+import { SEVERITIES, type SeverityName } from '../policy/model.ts'
 import type { REASONS } from '../protocols/reason.ts'
 
-/** RFC 5424 §6.2.1 severities, by number. */
-export const SEVERITIES = ['emergency', 'alert', 'critical', 'error', 'warning', 'notice', 'info', 'debug'] as const
-export type SeverityName = (typeof SEVERITIES)[number]
+export { SEVERITIES, type SeverityName }
 
 export const EVENTS = {
   'gateway.starting': ['info', 'The gateway has read its policy and opens its listeners.'],
@@ -35,7 +34,19 @@ export const EVENTS = {
   'descriptors.exhausted': ['critical', 'No file descriptor or memory was left for a connection; it was shed.'],
   'sink.down': ['error', 'A sink does not take events.'],
   'sink.up': ['notice', 'A sink takes events again.'],
-  'events.lost': ['error', 'Events had to be dropped, since a sink was away for too long.'],
+  'events.lost': ['error', 'Events had to be dropped, since a sink or the disk was away for too long.'],
+  'spool.failed': ['error', 'The spool cannot be written: what a sink cannot take beyond its memory will be lost.'],
+  'spool.resumed': ['notice', 'The spool can be written again.'],
+  'evidence.opened': ['info', 'An evidence file begins. Carries the public key that its checkpoints are checked by.'],
+  'evidence.key_created': ['notice', 'There was no signing key, so one was made. Keep its public half elsewhere.'],
+  'evidence.repaired': [
+    'warning',
+    'The last line of an evidence file was cut off by a crash; the rest of it was removed.',
+  ],
+  'evidence.failed': ['critical', 'Evidence cannot be written.'],
+  'evidence.resumed': ['notice', 'Evidence can be written again.'],
+  'evidence.tampered': ['critical', 'An evidence file was altered, or cannot be verified.'],
+  'clock.jumped': ['warning', "The system's clock was set by more than a second."],
 } as const satisfies Record<string, readonly [SeverityName, string]>
 
 export type EventName = keyof typeof EVENTS
@@ -87,6 +98,11 @@ export const FIELDS = {
   from_mode: ['string', 'Mode before.'],
   sink: ['string', 'The sink: log, or its URL.'],
   signal: ['string', 'The signal received.'],
+  offset_ms: ['integer', 'How far the clock was set: forward, or back where negative.'],
+  public_key: ['string', 'Verifier key of the evidence: C2SP signed note, name+id+key.'],
+  evidence_file: ['string', 'Path or name of an evidence file.'],
+  bytes: ['integer', 'How many bytes were removed.'],
+  required: ['string', 'yes: conduits that enforce deny while evidence cannot be written.'],
   bytes_in: ['integer', 'Bytes from the client.'],
   bytes_out: ['integer', 'Bytes to the client.'],
   duration_ms: ['integer', 'How long the connection lasted.'],
