@@ -1,0 +1,163 @@
+/** Conduits: what they connect, their mode, and each protocol that they allow. */
+import type { Check } from './check.ts'
+import type { Path } from './document.ts'
+import { didYouMean, show } from './findings.ts'
+import { buildRules } from './modbus-rules.ts'
+import type { Conduit, ConduitProtocol, Limits, ModbusProtocol, Timeouts } from './model.ts'
+import {
+  type ConduitDocument,
+  type ModbusDocument,
+  modbusSchema,
+  type OtherProtocolDocument,
+  otherProtocolSchema,
+} from './schema.ts'
+import { parseDuration, parseSecurityLevel } from './values.ts'
+import type { Zones } from './zones.ts'
+
+export const DEFAULT_TIMEOUTS: Timeouts = {
+  connectMs: 5000,
+  idleMs: 3_600_000,
+  partialFrameMs: 10_000,
+  responseMs: 5000,
+}
+const DEFAULT_PACE = { queue: 16, ms: 1000 }
+
+/** How documents write the name of the protocol. */
+export const isModbus = (protocol: string): boolean => /^modbus([\s/_-]*tcp)?(\/ip)?$/i.test(protocol.trim())
+
+export function buildConduits(check: Check, zones: Zones, raw: unknown): Conduit[] {
+  const conduits: Conduit[] = []
+  for (const [index, conduit] of (Array.isArray(raw) ? raw : []).entries()) {
+    const path = ['conduits', index]
+    if (typeof conduit !== 'object' || conduit === null || typeof conduit.conduit_id !== 'string') continue
+    const built = buildConduit(check, zones, conduit as ConduitDocument, path)
+    if (conduits.some((one) => one.id === built.id)) {
+      check.error([...path, 'conduit_id'], 'duplicate-name', `found conduit ${show(built.id)} twice, expected it once`)
+    }
+    conduits.push(built)
+  }
+  const ids = conduits.map((one) => one.id)
+  for (const [index, zone] of zones.all.entries()) {
+    for (const [at, id] of (zone.allowedConduits ?? []).entries()) {
+      if (ids.includes(id)) continue
+      const message = `found ${show(id)}, expected a conduit of this document${didYouMean(id, ids)}`
+      check.error(['zones', index, 'allowed_conduits', at], 'dangling-reference', message)
+    }
+  }
+  return conduits
+}
+
+function buildConduit(check: Check, zones: Zones, raw: ConduitDocument, path: Path): Conduit {
+  const connects = (Array.isArray(raw.connects) ? raw.connects : []).flatMap((text, index) =>
+    typeof text === 'string' ? (zones.zone(check, text, [...path, 'connects', index]) ?? []) : [],
+  )
+  if (connects.length === 2 && connects[0] === connects[1]) {
+    check.error([...path, 'connects'], 'bad-value', `found zone ${connects[0].id} twice, expected two zones`)
+  }
+  const level = parseSecurityLevel(raw.security_level)
+  const mode = raw.mode === 'enforce' ? 'enforce' : 'monitor'
+  const protocols: ConduitProtocol[] = []
+  const raws: readonly unknown[] = Array.isArray(raw.protocols_allowed) ? raw.protocols_allowed : []
+  for (const [index, protocol] of raws.entries()) {
+    const at = [...path, 'protocols_allowed', index]
+    const name = (protocol as { protocol?: unknown } | null)?.protocol
+    const modbus = typeof name === 'string' && isModbus(name)
+    check.structure(modbus ? modbusSchema : otherProtocolSchema, protocol, at)
+    if (typeof name !== 'string') continue
+    if (!modbus) {
+      protocols.push(buildOther(check, protocol as OtherProtocolDocument, at))
+      continue
+    }
+    if (protocols.some((one) => one.kind === 'modbus')) {
+      check.error(
+        at,
+        'duplicate-name',
+        'found Modbus/TCP twice in one conduit, expected it once: put the rules together',
+      )
+    }
+    const context = { check, zones, connects, enforce: mode === 'enforce' }
+    protocols.push(buildModbus(context, protocol as ModbusDocument, at))
+  }
+  return {
+    id: raw.conduit_id,
+    name: typeof raw.name === 'string' ? raw.name : raw.conduit_id,
+    connects: [connects[0]?.id ?? '', connects[1]?.id ?? ''],
+    securityLevel: typeof level === 'number' ? level : null,
+    mode,
+    protocols,
+    controls: (Array.isArray(raw.controls) ? raw.controls : []).map(String),
+    position: check.source.position(path),
+  }
+}
+
+function buildOther(check: Check, raw: OtherProtocolDocument & { rules?: unknown }, path: Path): ConduitProtocol {
+  if (raw.rules !== undefined) {
+    const message = `found rules for ${show(raw.protocol)}, which this version does not carry: they are not enforced here`
+    check.warn([...path, 'rules'], 'not-in-this-version', message)
+  }
+  return {
+    kind: 'other',
+    protocol: raw.protocol,
+    port: typeof raw.port === 'number' ? raw.port : null,
+    direction: typeof raw.direction === 'string' ? raw.direction : null,
+    securityMode: typeof raw.security_mode === 'string' ? raw.security_mode : null,
+    position: check.source.position(path),
+  }
+}
+
+function buildModbus(context: Parameters<typeof buildRules>[0], raw: ModbusDocument, path: Path): ModbusProtocol {
+  const { check } = context
+  const sound = check.sound(path)
+  return {
+    kind: 'modbus',
+    protocol: raw.protocol,
+    port: raw.port ?? 502,
+    direction: raw.direction ?? null,
+    rules:
+      Array.isArray(raw.rules ?? []) && typeof (raw.direction ?? '') === 'string' ? buildRules(context, raw, path) : [],
+    limits: sound ? buildLimits(check, raw, path) : buildLimits(check, { protocol: raw.protocol }, path),
+    onDeny: raw.on_deny ?? 'exception',
+    timeouts: sound ? buildTimeouts(raw) : DEFAULT_TIMEOUTS,
+    position: check.source.position(path),
+  }
+}
+
+function buildLimits(check: Check, raw: ModbusDocument, path: Path): Limits {
+  const { connections, requests, in_flight_per_target: inFlight, on_limit: inner } = raw.limits ?? {}
+  if (inner !== undefined && raw.on_limit !== undefined && inner !== raw.on_limit) {
+    check.error(
+      [...path, 'on_limit'],
+      'bad-value',
+      `found on_limit: ${raw.on_limit} here and ${inner} in limits, expected it once`,
+    )
+  }
+  const perClient = requests?.per_client_per_second ?? null
+  const perTarget = requests?.per_target_per_second ?? null
+  const pace =
+    raw.pace?.time === undefined
+      ? DEFAULT_PACE.ms
+      : (parseDuration(raw.pace.time, 0, Number.MAX_SAFE_INTEGER) as number)
+  return {
+    connectionsPerClient: connections?.per_client ?? null,
+    connectionsPerTarget: connections?.per_target ?? null,
+    newConnectionsPerSecond: connections?.new_per_second ?? null,
+    requestsPerClientPerSecond: perClient,
+    requestsPerTargetPerSecond: perTarget,
+    burst: requests?.burst ?? Math.max(1, Math.ceil(Math.max(perClient ?? 0, perTarget ?? 0) / 10)),
+    inFlightPerTarget: inFlight ?? null,
+    onLimit: raw.on_limit ?? inner ?? 'deny',
+    paceQueue: raw.pace?.queue ?? DEFAULT_PACE.queue,
+    paceMs: pace,
+  }
+}
+
+function buildTimeouts({ timeouts = {} }: ModbusDocument): Timeouts {
+  const ms = (value: string | number | undefined, otherwise: number): number =>
+    value === undefined ? otherwise : (parseDuration(value, 0, Number.MAX_SAFE_INTEGER) as number)
+  return {
+    connectMs: ms(timeouts.connect, DEFAULT_TIMEOUTS.connectMs),
+    idleMs: ms(timeouts.idle, DEFAULT_TIMEOUTS.idleMs),
+    partialFrameMs: ms(timeouts.partial_frame, DEFAULT_TIMEOUTS.partialFrameMs),
+    responseMs: ms(timeouts.response, DEFAULT_TIMEOUTS.responseMs),
+  }
+}

@@ -1,0 +1,36 @@
+/** What `check` says of a place in a policy document, and how it is printed. */
+import { distance } from 'fastest-levenshtein'
+import type { Finding } from './model.ts'
+
+/** `file:line:column: severity: message [id]`, as editors and terminals link it. */
+export function formatFinding(finding: Finding): string {
+  const { file, line, column, severity, message, id } = finding
+  return `${file}:${line}:${column}: ${severity}: ${message} [${id}]`
+}
+
+/** By place in the document; errors before warnings at the same place. */
+export function compareFindings(a: Finding, b: Finding): number {
+  return a.line - b.line || a.column - b.column || a.severity.localeCompare(b.severity) || a.id.localeCompare(b.id)
+}
+
+/** @returns `; did you mean "…"?` where one of the candidates is near, else the empty string */
+export function didYouMean(word: string, candidates: Iterable<string>): string {
+  const wanted = word.toLowerCase()
+  if (wanted.length > 64) return ''
+  let best: string | null = null
+  let least = Math.max(1, Math.floor(wanted.length / 3)) + 1
+  for (const candidate of candidates) {
+    const steps = distance(wanted, candidate.toLowerCase())
+    if (steps < least) {
+      least = steps
+      best = candidate
+    }
+  }
+  return best === null ? '' : `; did you mean "${best}"?`
+}
+
+/** A value of the document as a message shows it: JSON, cut to a readable length, control characters escaped. */
+export function show(value: unknown): string {
+  const text = value === undefined ? 'nothing' : (JSON.stringify(value) ?? String(value))
+  return text.length <= 60 ? text : `${text.slice(0, 57)}...`
+}

@@ -1,0 +1,180 @@
+/** The document's `gateway`: how this machine carries the conduits. */
+import { blockHolds } from './address.ts'
+import type { Check } from './check.ts'
+import { isModbus } from './conduits.ts'
+import type { Path } from './document.ts'
+import { didYouMean, show } from './findings.ts'
+import {
+  type Conduit,
+  type Gateway,
+  type Listener,
+  type ModbusProtocol,
+  RECORD_DEFAULTS,
+  type SyslogSink,
+} from './model.ts'
+import type { GatewayDocument } from './schema.ts'
+import {
+  isComplaint,
+  parseDuration,
+  parseFacility,
+  parseHost,
+  parseListen,
+  parseSyslogUrl,
+  splitEndpoint,
+} from './values.ts'
+import type { Zones } from './zones.ts'
+
+type ListenerDocument = NonNullable<GatewayDocument['listeners']>[number]
+
+const DEFAULT_DRAIN_MS = 5000
+
+export function buildGateway(check: Check, zones: Zones, conduits: readonly Conduit[], raw: unknown): Gateway | null {
+  if (raw === undefined || typeof raw !== 'object' || raw === null) return null
+  const document = raw as GatewayDocument
+  for (const key of ['console', 'evidence'] as const) {
+    if (document[key] !== undefined)
+      check.warn(['gateway', key], 'not-in-this-version', `found ${key}, which this version does not have`)
+  }
+  const listeners: Listener[] = []
+  for (const [index, listener] of (Array.isArray(document.listeners) ? document.listeners : []).entries()) {
+    const path = ['gateway', 'listeners', index]
+    if (typeof listener !== 'object' || listener === null) continue
+    const built = buildListener(check, zones, conduits, check.soundPart(listener, path), path)
+    if (built === null) continue
+    const twin = listeners.find((one) => one.listen.host === built.listen.host && one.listen.port === built.listen.port)
+    if (twin !== undefined) {
+      check.error(
+        [...path, 'listen'],
+        'duplicate-address',
+        `found ${show(listener.listen)} twice (also line ${twin.position.line}), expected an address and port for each listener`,
+      )
+    }
+    listeners.push(built)
+  }
+  const sound = (key: string): boolean => check.sound(['gateway', key])
+  const metrics = sound('metrics') && document.metrics ? parseListen(document.metrics.listen) : null
+  return {
+    name: (sound('name') ? document.name : undefined) ?? 'headgate',
+    workers: typeof document.workers === 'number' ? document.workers : 0,
+    io: document.io ?? 'auto',
+    listeners,
+    syslog: sound('syslog') ? (document.syslog ?? []).map(buildSink) : [],
+    spool: null,
+    evidence: null,
+    stormMs: RECORD_DEFAULTS.stormMs,
+    metrics: isComplaint(metrics) ? null : metrics,
+    log: { level: (sound('log') ? document.log?.level : undefined) ?? 'info' },
+    drainMs:
+      sound('drain') && document.drain !== undefined
+        ? (parseDuration(document.drain, 0, Number.MAX_SAFE_INTEGER) as number)
+        : DEFAULT_DRAIN_MS,
+  }
+}
+
+function buildSink(raw: NonNullable<GatewayDocument['syslog']>[number]): SyslogSink {
+  const url = parseSyslogUrl(raw.url)
+  if (isComplaint(url)) throw new Error('the schema let a syslog URL pass that cannot be read')
+  return {
+    url: String(raw.url),
+    ...url,
+    format: 'rfc5424',
+    framing: 'octet-counting',
+    facility: raw.facility === undefined ? 16 : (parseFacility(raw.facility) as number),
+    enterpriseNumber: RECORD_DEFAULTS.enterpriseNumber,
+    minSeverity: RECORD_DEFAULTS.minSeverity,
+    events: null,
+    tls: null,
+  }
+}
+
+function buildListener(
+  check: Check,
+  zones: Zones,
+  conduits: readonly Conduit[],
+  raw: ListenerDocument,
+  path: Path,
+): Listener | null {
+  const ids = conduits.map((one) => one.id)
+  const conduit = conduits.find((one) => one.id === raw.conduit)
+  if (conduit === undefined && raw.conduit !== undefined) {
+    check.error(
+      [...path, 'conduit'],
+      'dangling-reference',
+      `found ${show(raw.conduit)}, expected a conduit of this document${didYouMean(raw.conduit, ids)}`,
+    )
+  }
+  const name = raw.protocol ?? 'Modbus/TCP'
+  const protocol = conduit?.protocols.find((one): one is ModbusProtocol => one.kind === 'modbus')
+  if (!isModbus(name)) {
+    const known = conduit?.protocols.some((one) => one.protocol === name)
+    const message = `found a listener for ${show(name)}, expected Modbus/TCP: this version carries no other protocol`
+    if (known) check.warn([...path, 'protocol'], 'not-in-this-version', `${message}; it is not opened`)
+    else check.error([...path, 'protocol'], 'dangling-reference', `${message}${didYouMean(name, ['Modbus/TCP'])}`)
+    return null
+  }
+  if (conduit !== undefined && protocol === undefined) {
+    check.error(
+      [...path, 'conduit'],
+      'dangling-reference',
+      `found conduit ${conduit.id}, which does not allow Modbus/TCP; expected one with it in protocols_allowed`,
+    )
+  }
+  if (raw.transparent === true) {
+    check.warn(
+      [...path, 'transparent'],
+      'not-in-this-version',
+      'found a transparent listener, which this version does not have; it is not opened',
+    )
+    return null
+  }
+  const target = raw.target === undefined ? null : resolveTarget(check, zones, raw.target, [...path, 'target'])
+  for (const key of ['listen', 'target'] as const) {
+    if (raw[key] === undefined && check.sound([...path, key]))
+      check.error(path, 'missing-key', `expected key "${key}" in a listener, found none`)
+  }
+  const listen = parseListen(raw.listen)
+  if (protocol === undefined || conduit === undefined || target === null || isComplaint(listen)) return null
+  const port = target.port ?? protocol.port
+  if (target.host === listen.host && port === listen.port) {
+    check.error(
+      [...path, 'target'],
+      'loop',
+      `found the listener's own address ${show(raw.listen)}, expected the address of a target`,
+    )
+  }
+  if (
+    !protocol.rules.some(
+      (rule) => rule.action === 'allow' && rule.to.some((block) => blockHolds(block, target.address.base)),
+    )
+  ) {
+    const message = `found ${target.name}, which no rule of conduit ${conduit.id} allows anyone to reach: all is denied`
+    check.warn([...path, 'target'], 'unreachable-target', message)
+  }
+  return {
+    conduit: conduit.id,
+    protocol: 'modbus',
+    listen,
+    target: { name: target.name, host: target.host, port, address: target.address },
+    position: check.source.position(path),
+  }
+}
+
+function resolveTarget(check: Check, zones: Zones, text: string, path: Path) {
+  // An asset's name may hold a colon; an address with a port is no asset.
+  const endpoint = zones.asset(text) === null ? splitEndpoint(text) : { host: text, port: null }
+  const asset = endpoint === null ? null : zones.asset(endpoint.host)
+  if (asset !== null && endpoint !== null) {
+    return { name: asset.name, host: asset.address.text, port: endpoint.port, address: asset.address }
+  }
+  const address = parseHost(endpoint?.host)
+  if (!isComplaint(address) && endpoint !== null)
+    return { name: text, host: address.text, port: endpoint.port, address }
+  const assets = zones.all.flatMap((zone) => zone.assets.map((one) => one.name))
+  const near = didYouMean(endpoint?.host ?? text, assets)
+  check.error(
+    path,
+    'dangling-reference',
+    `found ${show(text)}, expected an asset with an address, or an address, each with \`:port\` where needed${near}`,
+  )
+  return null
+}

@@ -1,0 +1,95 @@
+/** From a policy's file to the checked policy, with everything that is wrong with it said at once. */
+import { createHash } from 'node:crypto'
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
+import { z } from 'zod'
+import { Check } from './check.ts'
+import { buildConduits } from './conduits.ts'
+import { MAX_DOCUMENT_BYTES, SourceDocument } from './document.ts'
+import { compareFindings } from './findings.ts'
+import { buildGateway } from './gateway-section.ts'
+import type { Finding, Policy } from './model.ts'
+import { documentSchema } from './schema.ts'
+import { Zones } from './zones.ts'
+
+/** The file cannot be read at all: one line for a person. */
+export class PolicyUnreadable extends Error {}
+
+export interface LoadedPolicy {
+  /** null where there is an error among the findings. */
+  policy: Policy | null
+  /** All errors and warnings, in the order of the document. */
+  findings: Finding[]
+}
+
+/** @throws PolicyUnreadable where there is no such file, no permission, or far too much of it */
+export function loadPolicy(file: string): LoadedPolicy {
+  return checkPolicy(file, readBounded(file))
+}
+
+/**
+ * @param file path, for messages
+ * @param bytes the document as it stands in the file
+ */
+export function checkPolicy(file: string, bytes: Uint8Array): LoadedPolicy {
+  const source = new SourceDocument(bytes)
+  const check = new Check(file, source)
+  const policy = source.value === undefined ? null : build(check, bytes)
+  check.findings.sort(compareFindings)
+  return { policy: check.failed ? null : policy, findings: check.findings }
+}
+
+function build(check: Check, bytes: Uint8Array): Policy | null {
+  const { value } = check.source
+  if (value === null || typeof value !== 'object' || Array.isArray(value)) {
+    check.error([], 'bad-value', 'found no policy document, expected a map with the keys zones and conduits')
+    return null
+  }
+  check.structure(documentSchema(z.unknown()), value)
+  const document = value as Record<string, unknown>
+  const zones = new Zones(check, document.zones)
+  const conduits = buildConduits(check, zones, document.conduits)
+  const gateway = buildGateway(check, zones, conduits, document.gateway)
+  return {
+    file: check.file,
+    sha256: createHash('sha256').update(bytes).digest('hex'),
+    facility: typeof document.facility === 'string' ? document.facility : null,
+    zones: zones.all,
+    conduits,
+    gateway,
+  }
+}
+
+function readBounded(file: string): Uint8Array {
+  let descriptor: number
+  try {
+    descriptor = openSync(file, 'r')
+  } catch (error) {
+    throw new PolicyUnreadable(`cannot read ${file}: ${reason(error as NodeJS.ErrnoException)}`)
+  }
+  try {
+    if (fstatSync(descriptor).isDirectory()) throw new PolicyUnreadable(`cannot read ${file}: it is a directory`)
+    const buffer = Buffer.allocUnsafe(MAX_DOCUMENT_BYTES + 1)
+    let length = 0
+    for (let n = -1; n !== 0 && length < buffer.length; length += n) {
+      n = readSync(descriptor, buffer, length, buffer.length - length, null)
+    }
+    if (length > MAX_DOCUMENT_BYTES) {
+      throw new PolicyUnreadable(`cannot read ${file}: longer than ${MAX_DOCUMENT_BYTES} bytes`)
+    }
+    return buffer.subarray(0, length)
+  } catch (error) {
+    if (error instanceof PolicyUnreadable) throw error
+    throw new PolicyUnreadable(`cannot read ${file}: ${reason(error as NodeJS.ErrnoException)}`)
+  } finally {
+    closeSync(descriptor)
+  }
+}
+
+const REASONS: Record<string, string> = {
+  ENOENT: 'no such file',
+  EACCES: 'no permission',
+  EISDIR: 'it is a directory',
+  ENOTDIR: 'a part of the path is not a directory',
+}
+
+const reason = (error: NodeJS.ErrnoException): string => REASONS[error.code ?? ''] ?? error.message

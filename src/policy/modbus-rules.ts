@@ -1,0 +1,370 @@
+/** The rules of one Modbus protocol of a conduit: those given, or the one that `direction` spells out. */
+import {
+  FUNCTION_GROUPS,
+  type FunctionSelector,
+  parseFunction,
+  selectorName,
+} from '../protocols/modbus/function-codes.ts'
+import { blocksOverlap, blockWithin } from './address.ts'
+import type { Check } from './check.ts'
+import { covers, type Direction, parseDirection } from './direction.ts'
+import type { Path } from './document.ts'
+import { show } from './findings.ts'
+import {
+  type AddressBlock,
+  MODBUS_TABLES,
+  type ModbusRule,
+  type ModbusTable,
+  type Range,
+  type ValueLimit,
+  type Zone,
+} from './model.ts'
+import type { ModbusDocument, RuleDocument } from './schema.ts'
+import { isComplaint, parseRange } from './values.ts'
+import { type Reference, type Zones, zoneBlocks } from './zones.ts'
+
+/** What the rules of a protocol are read in the light of. */
+export interface RuleContext {
+  check: Check
+  zones: Zones
+  /** The conduit's two zones; shorter where the document does not say. */
+  connects: Zone[]
+  enforce: boolean
+}
+
+interface BoundDirection extends Direction {
+  text: string
+  path: Path
+  from: Zone
+  to: Zone
+}
+
+/** Tables that can be written (V1.1b3 §4.3). */
+const WRITABLE: readonly ModbusTable[] = ['coils', 'holding-registers']
+
+export function buildRules(context: RuleContext, raw: ModbusDocument, path: Path): ModbusRule[] {
+  const direction = bindDirection(context, raw, path)
+  if (raw.rules === undefined) return direction === null ? noRules(context, raw, path) : fromProse(context, direction)
+  if (direction !== null && direction.prose.length > 0) {
+    const claims = direction.prose.map((claim) => show(claim)).join(', ')
+    context.check.warn(
+      direction.path,
+      'prose-not-enforced',
+      `found ${claims}, which no rule can be held to; the rest of the direction binds`,
+    )
+  }
+  const names = new Map<string, number>()
+  const rules: ModbusRule[] = []
+  for (const [index, rule] of raw.rules.entries()) {
+    const at = [...path, 'rules', index]
+    if (typeof rule !== 'object' || rule === null) continue
+    const built = buildRule(context, rule, index, at, direction)
+    const before = names.get(built.name)
+    if (before !== undefined) {
+      const message = `found rule name ${show(built.name)} twice (also rule ${before + 1}), expected names that are unique`
+      context.check.error([...at, 'name'], 'duplicate-name', message)
+    }
+    names.set(built.name, index)
+    rules.push(built)
+  }
+  if (raw.rules.length === 0) {
+    context.check.warn([...path, 'rules'], 'no-rules', 'found no rule: every request is denied')
+  }
+  return rules
+}
+
+function noRules({ check, enforce }: RuleContext, raw: ModbusDocument, path: Path): ModbusRule[] {
+  if (raw.direction === undefined) {
+    check.report(
+      enforce,
+      path,
+      'no-rules',
+      'found neither rules nor direction, expected one of them: every request is denied',
+    )
+  }
+  return []
+}
+
+function bindDirection(context: RuleContext, raw: ModbusDocument, protocolPath: Path): BoundDirection | null {
+  const { check, zones, connects } = context
+  if (raw.direction === undefined) return null
+  const path = [...protocolPath, 'direction']
+  const direction = parseDirection(raw.direction)
+  if (direction === null) {
+    check.error(path, 'bad-direction', `found ${show(raw.direction)}, expected "ZONE -> ZONE (what the first may do)"`)
+    return null
+  }
+  const from = zones.zone(check, direction.initiator, path)
+  const to = zones.zone(check, direction.responder, path)
+  if (from === null || to === null) return null
+  for (const zone of [from, to]) {
+    if (connects.length === 2 && !connects.includes(zone)) {
+      const ends = connects.map((one) => one.id).join(' and ')
+      check.error(path, 'outside-conduit', `found zone ${zone.id}, expected one that the conduit connects: ${ends}`)
+    }
+  }
+  return { ...direction, text: raw.direction, path, from, to }
+}
+
+/** The rule where no rules are given: all that the prose allows, from zone to zone. */
+function fromProse(context: RuleContext, direction: BoundDirection): ModbusRule[] {
+  const { check, enforce } = context
+  if (direction.prose.length > 0) {
+    const claims = direction.prose.map((claim) => show(claim)).join(', ')
+    const message = `found ${claims}, which no rule can be made of; expected \`rules\`, or a direction such as "Z3 -> Z2 (read only)": every request is denied`
+    check.report(enforce, direction.path, 'prose-not-understood', message)
+    return []
+  }
+  if (direction.functions === null) {
+    check.warn(
+      direction.path,
+      'no-function-restriction',
+      `found no restriction of functions in ${show(direction.text)}: all are allowed`,
+    )
+  }
+  const ends: [Zone, Zone][] = [[direction.from, direction.to]]
+  if (direction.both) ends.push([direction.to, direction.from])
+  for (const zone of [direction.from, direction.to]) needAddresses(context, zone, direction.path)
+  return ends.map(([from, to], index) => ({
+    name: index === 0 ? direction.text : `${direction.text} (back)`,
+    action: 'allow',
+    from: zoneBlocks(from),
+    to: zoneBlocks(to),
+    unitIds: null,
+    functions: direction.functions ?? [...FUNCTION_GROUPS.all],
+    addresses: null,
+    values: null,
+    onDeny: null,
+    mode: null,
+    tolerate: [],
+    fromProse: true,
+    position: check.source.position(direction.path),
+  }))
+}
+
+/** A zone without addresses matches none: a gap while monitoring, a cut when enforcing. */
+function needAddresses({ check, enforce }: RuleContext, zone: Zone, path: Path): void {
+  if (zone.networks.length > 0 || zone.assets.length > 0) return
+  const message = `zone ${zone.id} has neither networks nor an asset with an address, so it matches no address; expected \`networks\` in the zone`
+  check.report(enforce, path, 'zone-without-addresses', message)
+}
+
+function buildRule(
+  context: RuleContext,
+  raw: RuleDocument,
+  index: number,
+  path: Path,
+  direction: BoundDirection | null,
+): ModbusRule {
+  const { check } = context
+  // A rule with one bad key is still read for the rest: all that is wrong is said at once.
+  raw = check.soundPart(raw, path)
+  const action = raw.action ?? 'allow'
+  const from = references(context, raw.from ?? [], [...path, 'from'])
+  const to = references(context, raw.to ?? [], [...path, 'to'])
+  const functions = buildFunctions(check, raw, action, path)
+  const addresses = buildAddresses(raw)
+  const rule: ModbusRule = {
+    name: raw.name ?? `rule-${index + 1}`,
+    action,
+    from: from.flatMap((one) => one.blocks),
+    to: to.flatMap((one) => one.blocks),
+    unitIds: raw.unit_ids === undefined ? null : raw.unit_ids.map((one) => parseRange(one, 0, 255, '') as Range),
+    functions,
+    addresses,
+    values: buildValues(check, raw, action, addresses, path),
+    onDeny: raw.on_deny ?? null,
+    mode: raw.mode ?? null,
+    tolerate: [...new Set(raw.tolerate ?? [])],
+    fromProse: false,
+    position: check.source.position(path),
+  }
+  if (direction !== null && action === 'allow') holdToProse(context, rule, raw, from, to, path, direction)
+  return rule
+}
+
+function references(context: RuleContext, texts: readonly string[], path: Path): Reference[] {
+  const { check, zones, connects } = context
+  const found: Reference[] = []
+  for (const [index, text] of texts.entries()) {
+    const at = [...path, index]
+    const reference = zones.reference(check, text, at)
+    if (reference === null) continue
+    found.push(reference)
+    const ends = connects.map((one) => one.id).join(' and ')
+    if (reference.zone !== null) {
+      if (connects.length === 2 && !connects.includes(reference.zone)) {
+        const what =
+          reference.kind === 'asset'
+            ? `${show(text)}, an asset of zone ${reference.zone.id}`
+            : `zone ${reference.zone.id}`
+        check.error(
+          at,
+          'outside-conduit',
+          `found ${what}, expected one of the zones that the conduit connects: ${ends}`,
+        )
+      }
+      if (reference.kind === 'zone') needAddresses(context, reference.zone, at)
+    } else {
+      const blocks = connects.flatMap(zoneBlocks)
+      if (
+        connects.every((zone) => zone.networks.length > 0) &&
+        !reference.blocks.every((one) => blockWithin(one, blocks))
+      ) {
+        check.warn(at, 'outside-zone', `found ${text}, which is not within the networks of ${ends}`)
+      }
+    }
+  }
+  return found
+}
+
+function buildFunctions(check: Check, raw: RuleDocument, action: 'allow' | 'deny', path: Path): FunctionSelector[] {
+  if (raw.functions !== undefined) {
+    const selectors = raw.functions.flatMap((entry) => parseFunction(entry) ?? [])
+    return [...new Map(selectors.map((one) => [`${one.code}/${one.sub}`, one])).values()]
+  }
+  if (action === 'allow' && check.sound([...path, 'functions'])) {
+    check.error(
+      path,
+      'missing-key',
+      'expected key "functions" (codes, names or groups; [all] for every function), found none',
+    )
+  }
+  return [...FUNCTION_GROUPS.all]
+}
+
+function buildAddresses(raw: RuleDocument): ModbusRule['addresses'] {
+  if (raw.addresses === undefined) return null
+  const tables: Partial<Record<ModbusTable, Range[]>> = {}
+  for (const table of MODBUS_TABLES) {
+    const ranges = raw.addresses[table]
+    if (ranges !== undefined) tables[table] = joinRanges(ranges.map((one) => parseRange(one, 0, 65535, '') as Range))
+  }
+  return tables
+}
+
+/** In order, with neighbours and overlaps made one: a request over 0-9 and 10-19 is within both together. */
+export function joinRanges(ranges: readonly Range[]): Range[] {
+  const joined: [number, number][] = []
+  for (const [low, high] of [...ranges].sort((a, b) => a[0] - b[0])) {
+    const last = joined.at(-1)
+    if (last !== undefined && low <= last[1] + 1) last[1] = Math.max(last[1], high)
+    else joined.push([low, high])
+  }
+  return joined
+}
+
+function buildValues(
+  check: Check,
+  raw: RuleDocument,
+  action: 'allow' | 'deny',
+  addresses: ModbusRule['addresses'],
+  path: Path,
+): ModbusRule['values'] {
+  if (raw.values === undefined) return null
+  const at = [...path, 'values']
+  if (action === 'deny')
+    check.error(at, 'values-on-deny', 'found values in a deny rule, expected them in a rule that allows')
+  const tables: Partial<Record<ModbusTable, ValueLimit[]>> = {}
+  for (const table of MODBUS_TABLES) {
+    const limits = raw.values[table]
+    if (limits === undefined) continue
+    if (!WRITABLE.includes(table)) {
+      check.error(
+        [...at, table],
+        'not-writable',
+        `found values for ${table}, which cannot be written; expected ${WRITABLE.join(' or ')}`,
+      )
+      continue
+    }
+    const seen: ValueLimit[] = []
+    for (const [key, limit] of Object.entries(limits)) {
+      const place = [...at, table, key]
+      const range = parseRange(key, 0, 65535, 'an address')
+      if (isComplaint(range)) {
+        check.errorAtKey(place, 'bad-value', `found ${show(key)}, expected ${range.expected}`)
+        continue
+      }
+      const most = table === 'coils' ? 1 : 65535
+      const { min = null, max = null, max_step: maxStep = null } = limit
+      if (min === null && max === null && maxStep === null)
+        check.error(place, 'bad-value', 'found no limit, expected min, max or max_step')
+      if (min !== null && max !== null && min > max)
+        check.error(place, 'bad-value', `found min ${min} above max ${max}, expected min to be at most max`)
+      if ((min ?? 0) > most || (max ?? 0) > most)
+        check.error(place, 'bad-value', 'found a limit above 1, expected 0 or 1: a coil is off or on')
+      if (table === 'coils' && maxStep !== null)
+        check.error(place, 'bad-value', 'found max_step for coils, expected it for holding-registers')
+      const other = seen.find((one) => one.range[0] <= range[1] && range[0] <= one.range[1])
+      if (other !== undefined) {
+        check.errorAtKey(
+          place,
+          'overlapping-values',
+          `found ${key}, which overlaps ${other.range[0]}-${other.range[1]}; expected one limit for each address`,
+        )
+      }
+      const allowed = addresses?.[table]
+      if (addresses !== null && !allowed?.some(([low, high]) => low <= range[0] && range[1] <= high)) {
+        check.warn(
+          place,
+          'values-outside-addresses',
+          `found limits for ${key}, which is not within the rule's addresses of ${table}`,
+        )
+      }
+      seen.push({ range, min, max, maxStep })
+    }
+    tables[table] = seen
+  }
+  return tables
+}
+
+/** A rule may not allow more than the direction says (the prose of the zone document is binding). */
+function holdToProse(
+  { check }: RuleContext,
+  rule: ModbusRule,
+  raw: RuleDocument,
+  from: readonly Reference[],
+  to: readonly Reference[],
+  path: Path,
+  direction: BoundDirection,
+): void {
+  const said = `${show(direction.text)} (line ${check.source.position(direction.path).line})`
+  const initiates = from.some((one) => touches(one, direction.from) && !within(one, direction.to))
+  if (
+    !direction.both &&
+    from.some((one) => within(one, direction.to)) &&
+    to.some((one) => within(one, direction.from))
+  ) {
+    check.error(
+      [...path, 'from'],
+      'against-direction',
+      `found a rule from ${direction.to.id} to ${direction.from.id}, expected the direction ${said}`,
+    )
+  }
+  // Clients in the responder's own zone cross no boundary; the prose does not speak of them.
+  if (direction.functions === null || raw.functions === undefined || !(initiates || direction.both)) return
+  const wider = rule.functions.filter((selector) => !covers(direction.functions as FunctionSelector[], selector))
+  if (wider.length === 0) return
+  const names = wider.slice(0, 4).map((one) => `${selectorName(one)} (${one.code})`)
+  const more = wider.length > 4 ? ` and ${wider.length - 4} more` : ''
+  check.error(
+    [...path, 'functions'],
+    'wider-than-direction',
+    `found ${names.join(', ')}${more}, expected no more than the direction says: ${said}`,
+  )
+}
+
+/** Any of the reference's addresses may be the zone's. A block is taken for a zone's whose addresses nobody knows. */
+function touches(reference: Reference, zone: Zone): boolean {
+  if (reference.zone !== null) return reference.zone === zone
+  const blocks = zoneBlocks(zone)
+  return (
+    blocks.length === 0 ||
+    reference.blocks.some((one) => blocks.some((block: AddressBlock) => blocksOverlap(one, block)))
+  )
+}
+
+function within(reference: Reference, zone: Zone): boolean {
+  if (reference.zone !== null) return reference.zone === zone
+  return reference.blocks.every((one) => blockWithin(one, zoneBlocks(zone)))
+}

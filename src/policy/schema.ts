@@ -1,0 +1,309 @@
+/**
+ * The policy document's form: every key, its type and what it is for. The checker, the JSON Schema for editors and the
+ * reference in the docs all come from here. What a key refers to is checked in `load.ts` and its neighbours.
+ */
+import { z } from 'zod'
+import { functionNames, parseFunction } from '../protocols/modbus/function-codes.ts'
+import { didYouMean } from './findings.ts'
+import { MODBUS_TABLES, QUIRKS } from './model.ts'
+import {
+  isComplaint,
+  parseDuration,
+  parseFacility,
+  parseHost,
+  parseListen,
+  parseNetwork,
+  parsePurdueLevel,
+  parseRange,
+  parseSecurityLevel,
+  parseSyslogUrl,
+} from './values.ts'
+
+type Parse = (value: unknown) => unknown
+
+/** A value in a notation of its own. The message of its issue is what was expected. */
+function notation(parse: Parse, jsonSchema: Record<string, unknown>) {
+  return z
+    .custom<string | number>((value) => value !== undefined && !isComplaint(parse(value)), {
+      error: (issue) => {
+        const result = parse(issue.input)
+        return isComplaint(result) ? result.expected : ''
+      },
+    })
+    .meta(jsonSchema)
+}
+
+const text = z.string().max(1000)
+/** Names end up in logs and metrics: printable, and short enough to read. */
+const name = z
+  .string()
+  .min(1)
+  .max(128)
+  .regex(/^[^\p{Cc}]*$/u, { error: 'text without control characters' })
+
+const textOrNumber = { type: ['string', 'integer'] }
+const duration = (low: number, high: number) => notation((value) => parseDuration(value, low, high), textOrNumber)
+const range = (low: number, high: number, what: string) =>
+  notation((value) => parseRange(value, low, high, what), textOrNumber)
+
+const MS = { second: 1000, minute: 60_000, hour: 3_600_000, day: 86_400_000 }
+const securityLevel = notation(parseSecurityLevel, textOrNumber)
+const network = notation(parseNetwork, { type: 'string' })
+const port = z.int().min(1).max(65535)
+const mode = z.enum(['monitor', 'enforce'])
+const onDeny = z.enum(['exception', 'drop', 'reset'])
+const onLimit = z.enum(['deny', 'pace'])
+
+const asset = z.strictObject({
+  name: name.describe('Name, unique in the document; rules and listeners refer to it.'),
+  address: notation(parseHost, { type: 'string' }).describe('Its IPv4 or IPv6 address.'),
+  role: name.optional().describe('What it is: plc, hmi, historian, engineering-workstation, …'),
+})
+
+export const zoneSchema = z.strictObject({
+  zone_id: name.describe('Id of the zone; the part before the first dash is a short name for it (`Z3` for `Z3-OPS`).'),
+  name: text.optional(),
+  purdue_level: notation(parsePurdueLevel, textOrNumber).optional().describe('0 to 5, or a range such as "1-2".'),
+  security_level_target: securityLevel.optional().describe('SL-T of IEC 62443-3-3: "SL 1" to "SL 4".'),
+  criticality: text.optional(),
+  description: text.optional(),
+  networks: z.array(network).max(1000).optional().describe('Addresses of the zone: IPv4 or IPv6 CIDR blocks.'),
+  assets: z
+    .array(z.union([text, asset]))
+    .max(10_000)
+    .optional()
+    .describe('Addressable assets ({name, address, role}), or prose that documents.'),
+  security_requirements: z.array(text).max(1000).optional(),
+  allowed_conduits: z.array(name).max(1000).optional().describe('Ids of the conduits that may touch the zone.'),
+})
+
+const functionEntry = z
+  .custom<string | number>((value) => isNameOrCode(value) && parseFunction(value) !== null, {
+    error: (issue) => {
+      const near = typeof issue.input === 'string' ? didYouMean(issue.input, functionNames()) : ''
+      return `a Modbus function: code 1 to 127, name, group (read, write, diagnostics, program, all) or function/sub-function${near}`
+    },
+  })
+  .meta({
+    anyOf: [
+      { type: 'integer', minimum: 1, maximum: 127 },
+      { type: 'string', examples: functionNames() },
+    ],
+  })
+
+const isNameOrCode = (value: unknown): value is string | number =>
+  typeof value === 'string' || typeof value === 'number'
+
+const addressRange = range(0, 65535, 'an address')
+const tables = <T extends z.ZodType>(of: T) =>
+  z.strictObject(
+    Object.fromEntries(MODBUS_TABLES.map((table) => [table, of.optional()])) as Record<string, z.ZodOptional<T>>,
+  )
+
+const valueLimit = z.strictObject({
+  min: z.int().min(0).max(65535).optional().describe('Least value that may be written.'),
+  max: z.int().min(0).max(65535).optional().describe('Greatest value that may be written.'),
+  max_step: z
+    .int()
+    .min(0)
+    .max(65535)
+    .optional()
+    .describe('Largest change against the present value, as last read or written through this conduit.'),
+})
+
+const references = z.array(name).min(1).max(10_000)
+
+export const ruleSchema = z.strictObject({
+  name: name.optional().describe('Unique among the rules of the protocol; in events and metrics. Default: rule-N.'),
+  description: text.optional(),
+  action: z
+    .enum(['allow', 'deny'])
+    .optional()
+    .describe('Default: allow. A deny rule that matches denies, whatever others allow.'),
+  from: references.describe('Clients: assets, zones or CIDR blocks.'),
+  to: references.describe('Targets: assets, zones or CIDR blocks.'),
+  unit_ids: z
+    .array(range(0, 255, 'a unit identifier'))
+    .min(1)
+    .max(256)
+    .optional()
+    .describe('Default: any.'),
+  functions: z
+    .array(functionEntry)
+    .min(1)
+    .max(256)
+    .optional()
+    .describe(
+      'Function codes, names, groups, or function/sub-function. Required, save in a deny rule, where none means all.',
+    ),
+  addresses: tables(z.array(addressRange).min(1).max(4096))
+    .optional()
+    .describe('By table, zero-based as in the PDU. Default: any. A table that is left out may not be touched.'),
+  values: tables(z.record(z.string(), valueLimit))
+    .optional()
+    .describe('Limits for written values, by table and address range. Coils are 0 or 1; registers unsigned.'),
+  on_deny: onDeny.optional().describe("What a denial by this rule does. Default: the protocol's."),
+  mode: z
+    .literal('monitor')
+    .optional()
+    .describe('What this rule, as the nearest, would deny passes and is recorded as would-deny.'),
+  tolerate: z
+    .array(z.enum(QUIRKS))
+    .max(QUIRKS.length)
+    .optional()
+    .describe('Quirks of the target to let pass, counted.'),
+})
+
+const positive = (most: number) => z.int().min(1).max(most)
+
+export const limitsSchema = z.strictObject({
+  connections: z
+    .strictObject({
+      per_client: positive(65535).optional().describe('Connections at one time from one client.'),
+      per_target: positive(65535).optional().describe('Connections at one time to one target.'),
+      new_per_second: positive(100_000).optional().describe('New connections each second from one client.'),
+    })
+    .optional(),
+  requests: z
+    .strictObject({
+      per_client_per_second: positive(1_000_000).optional(),
+      per_target_per_second: positive(1_000_000).optional(),
+      burst: positive(100_000)
+        .optional()
+        .describe('Requests that may come at once. Default: 1/10 of the rate, at least 1.'),
+    })
+    .optional(),
+  in_flight_per_target: positive(65535).optional().describe('Requests that may wait for the answers of one target.'),
+  on_limit: onLimit.optional().describe('As `on_limit` of the protocol.'),
+})
+
+export const paceSchema = z.strictObject({
+  queue: positive(256).optional().describe('Requests of one connection that may wait. Default: 16.'),
+  time: duration(10, MS.minute).optional().describe('How long one may wait before it is denied. Default: 1s.'),
+})
+
+export const timeoutsSchema = z.strictObject({
+  connect: duration(10, 5 * MS.minute)
+    .optional()
+    .describe('To open the connection to the target. Default: 5s.'),
+  idle: duration(MS.second, 30 * MS.day)
+    .optional()
+    .describe('Without a byte in either direction. Default: 1h.'),
+  partial_frame: duration(10, MS.hour).optional().describe('From the first byte of a frame to its last. Default: 10s.'),
+  response: duration(10, 29 * MS.minute)
+    .optional()
+    .describe("For the target's answer to a request. Default: 5s."),
+})
+
+const protocolName = name.describe(
+  'Name of the protocol: Modbus/TCP, OPC UA, or any other that Headgate does not carry.',
+)
+const direction = text.describe(
+  'Initiator and responder, and what the initiator may do: "Z3 -> Z2 (read only, FC 3/4 only)". Binding.',
+)
+
+export const modbusSchema = z.strictObject({
+  protocol: protocolName,
+  port: port.optional().describe("The targets' port. Default: 502."),
+  direction: direction.optional(),
+  security_mode: text.optional().describe('Prose.'),
+  description: text.optional(),
+  rules: z
+    .array(ruleSchema)
+    .max(10_000)
+    .optional()
+    .describe('What is allowed; all else is denied. Default: what `direction` says.'),
+  limits: limitsSchema.optional(),
+  on_limit: onLimit.optional().describe('deny (default), or pace: hold a request back for a bounded time.'),
+  pace: paceSchema.optional(),
+  on_deny: onDeny
+    .optional()
+    .describe('exception (default): answer with an exception; drop: say nothing; reset: close both sides with RST.'),
+  timeouts: timeoutsSchema.optional(),
+})
+
+/** A protocol that this version does not look into; its keys are for people and for other tools. */
+export const otherProtocolSchema = z.looseObject({
+  protocol: protocolName,
+  port: port.optional(),
+  direction: direction.optional(),
+  security_mode: text.optional(),
+})
+
+const conduitSchema = <T extends z.ZodType>(protocol: T) =>
+  z.strictObject({
+    conduit_id: name,
+    name: text.optional(),
+    description: text.optional(),
+    connects: z.array(name).length(2).describe('The two zones.'),
+    security_level: securityLevel.optional(),
+    mode: mode.optional().describe('monitor (default): forward all, record what would be denied; enforce: deny it.'),
+    protocols_allowed: z.array(protocol).max(1000).optional(),
+    controls: z.array(text).max(1000).optional().describe('What the conduit claims to do, as prose.'),
+  })
+
+const listener = z.strictObject({
+  conduit: name.describe('Id of the conduit it carries.'),
+  protocol: name.optional().describe('Default: Modbus/TCP.'),
+  listen: notation(parseListen, { type: 'string' }).optional().describe('Own address and port: "10.30.1.1:502".'),
+  target: name.optional().describe("Asset or address, with `:port` where it is not the protocol's."),
+  transparent: z.boolean().optional().describe('Whole subnets by TPROXY; not in this version.'),
+})
+
+const syslogSink = z.strictObject({
+  url: notation(parseSyslogUrl, { type: 'string' }).describe('udp://host:port or tcp://host:port (octet counting).'),
+  format: z.literal('rfc5424').optional(),
+  facility: notation(parseFacility, textOrNumber).optional().describe('Default: local0.'),
+})
+
+export const gatewaySchema = z.strictObject({
+  name: name.optional().describe('In every event. Default: headgate.'),
+  workers: z
+    .union([z.literal('auto'), z.int().min(1).max(64)])
+    .optional()
+    .describe('Worker threads; auto (default): as many as cores.'),
+  io: z
+    .enum(['auto', 'epoll', 'net'])
+    .optional()
+    .describe('Transport. auto (default): epoll where it can be had, else net.'),
+  listeners: z.array(listener).max(1024).optional(),
+  syslog: z.array(syslogSink).max(16).optional(),
+  metrics: z
+    .strictObject({ listen: notation(parseListen, { type: 'string' }) })
+    .optional()
+    .describe('Page for Prometheus, with /healthz and /readyz.'),
+  log: z.strictObject({ level: z.enum(['debug', 'info', 'warn', 'error']).optional() }).optional(),
+  drain: duration(0, 10 * MS.minute)
+    .optional()
+    .describe('How long SIGTERM waits for outstanding requests. Default: 5s.'),
+  console: z.looseObject({}).optional().describe('Not in this version.'),
+  evidence: z.looseObject({}).optional().describe('Not in this version.'),
+})
+
+/** @param protocol schema of one entry of `protocols_allowed` */
+export const documentSchema = <T extends z.ZodType>(protocol: T) =>
+  z.strictObject({
+    facility: text.optional(),
+    assessment_date: text.optional(),
+    standard: text.optional(),
+    description: text.optional(),
+    zones: z.array(zoneSchema).max(1000),
+    conduits: z.array(conduitSchema(protocol)).max(1000),
+    gateway: gatewaySchema.optional(),
+  })
+
+export type ZoneDocument = z.infer<typeof zoneSchema>
+export type RuleDocument = z.infer<typeof ruleSchema>
+export type ModbusDocument = z.infer<typeof modbusSchema>
+export type OtherProtocolDocument = z.infer<typeof otherProtocolSchema>
+export type GatewayDocument = z.infer<typeof gatewaySchema>
+export type ConduitDocument = z.infer<ReturnType<typeof conduitSchema<z.ZodUnknown>>>
+
+/** JSON Schema (draft 2020-12) of a policy document, for editors. */
+export function jsonSchema(): Record<string, unknown> {
+  const schema = documentSchema(z.union([modbusSchema, otherProtocolSchema]))
+  return {
+    ...z.toJSONSchema(schema, { unrepresentable: 'any', io: 'input' }),
+    title: 'Headgate policy: IEC 62443-3-2 zone-and-conduit document',
+  }
+}
