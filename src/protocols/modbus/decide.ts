@@ -295,21 +295,31 @@ export class PairTable {
     return reason
   }
 
+  /** No allow rule has this function. A deny rule is not to be named: what one that monitors denies would pass. */
+  private unallowed(candidates: readonly Matcher[], unit: number): number {
+    const nearest = candidates.find((candidate) => !candidate.deny)
+    if (nearest === undefined) return this.outside(unit)
+    this.rule = nearest.index
+    return REASON.function
+  }
+
   private faulty(fault: number, program: number, buf: Uint8Array, pdu: number, end: number): number {
-    // A function that only deny rules name is denied for what it is, however it is formed.
     const candidates = this.candidates[program]
-    if (candidates[candidates.length - 1].deny) {
-      this.rule = candidates[0].index
-      return REASON.function
-    }
-    if (narrowedAway(candidates, buf, pdu, end)) return REASON.function
-    this.fault = fault
-    for (const candidate of candidates) {
-      if (candidate.deny) continue
-      this.rule = candidate.index
-      break
-    }
-    return faultException(fault) === 2 ? REASON.address : REASON.malformed
+    const code = buf[pdu]
+    const sub = subOf(code, buf, pdu, end)
+    // A function that only deny rules name is denied for what it is, however it is formed; so is a malformed request
+    // whose sub-function no allow rule names.
+    const allowed = candidates.some((c) => !c.deny && (sub === -1 || c.coversSub(code, sub)))
+    const reason = !allowed ? REASON.function : faultException(fault) === 2 ? REASON.address : REASON.malformed
+    if (allowed) this.fault = fault
+    // What a malformed request would touch cannot be known: a deny rule for its function has it, so that an allow rule
+    // that monitors does not let it through.
+    const judge =
+      candidates.find((c) => c.deny && !c.monitor && (sub === -1 || c.coversSub(code, sub))) ??
+      (allowed ? candidates.find((c) => !c.deny) : undefined)
+    if (judge === undefined) return this.unallowed(candidates, buf[pdu - 1])
+    this.rule = judge.index
+    return reason
   }
 
   /** Several rules, sub-functions, values, FC 23 or files. Deny rules stand first among the candidates. */
@@ -352,10 +362,7 @@ export class PairTable {
         nearest = matcher.index
       }
     }
-    if (nearest === -1) {
-      this.rule = candidates[0].index
-      return REASON.function
-    }
+    if (nearest === -1) return this.unallowed(candidates, buf[unitAt])
     this.rule = nearest
     return reason
   }
@@ -503,14 +510,6 @@ function subOf(code: number, buf: Uint8Array, pdu: number, end: number): number 
   if (code === 8 && pdu + 2 < end) return word(buf, pdu + 1)
   if (code === 43 && pdu + 1 < end) return buf[pdu + 1]
   return -1
-}
-
-/** A malformed request whose sub-function no allow rule names is denied for its function. */
-function narrowedAway(candidates: readonly Matcher[], buf: Uint8Array, pdu: number, end: number): boolean {
-  const sub = subOf(buf[pdu], buf, pdu, end)
-  if (sub === -1) return false
-  for (const candidate of candidates) if (!candidate.deny && candidate.coversSub(buf[pdu], sub)) return false
-  return true
 }
 
 /** Whether `value` at `address` keeps every limit that covers it; a step needs the present value. */

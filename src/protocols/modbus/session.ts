@@ -54,8 +54,6 @@ export const TOLERATE = {
   'vendor-exceptions': 8,
   'trailing-bytes': 16,
 } as const
-/** Index of each in `SessionCells.tolerated`, which follows the order above. */
-const QUIRK = { unit: 0, zero: 1, transaction: 2, exception: 3, trailing: 4 } as const
 
 /** Exception codes that Headgate sends (V1.1b3 §7; DESIGN: which reason gets which). */
 const EXCEPTION = { function: 1, address: 2, value: 3, busy: 6, unreachable: 0x0a, noAnswer: 0x0b } as const
@@ -194,6 +192,8 @@ export class ModbusSession {
   private plain = false
   private targetDown = false
   private closing = false
+  /** A denial asks for a reset, once what was allowed before it has been sent. */
+  private resetting = false
   private clientEnded = false
   /** Bytes of `GATHER` in use; -1: not gathering. */
   private gathered = -1
@@ -275,7 +275,28 @@ export class ModbusSession {
     this.terms.counters.cells[this.terms.counters.pending] += outstanding
     // What is under way was allowed by the former rules; their indexes mean nothing to the new ones.
     for (let n = this.head; n !== this.tail; n++) this.ring[this.at(n) + ENTRY.rule] = -1
+    if (this.held > 0) this.judgeHeld()
     this.settle()
+  }
+
+  /** What is held back has not been sent yet: the new rules have it. */
+  private judgeHeld(): void {
+    const { table, terms } = this
+    for (let n = this.head; n !== this.tail; n++) {
+      const at = this.at(n)
+      if (this.ring[at + ENTRY.status] !== STATUS.held) continue
+      const extra = this.ring[at + ENTRY.extra]
+      const o = (extra >>> 16) * MAX_ADU
+      const next = o + (extra & 0xffff)
+      const reason = table.decide(this.heldBytes, o + 6, next)
+      this.ring[at + ENTRY.rule] = table.rule
+      if (reason === REASON.allow || (table.rule >= 0 && terms.ruleMonitor[table.rule] === 1)) continue
+      this.held--
+      const exception = this.countDenial(this.heldBytes, o, next, reason, '')
+      if (exception > 0) this.becomeAnswer(at, exception)
+      else this.ring[at + ENTRY.status] = STATUS.silent
+    }
+    if (this.resetting) this.host.reset('request denied')
   }
 
   /** No frame is partly through, and no answer of Headgate's own waits for its place. */
@@ -356,10 +377,7 @@ export class ModbusSession {
         cell = this.judge(buf, o, next, reason, identified)
         if (cell < 0) {
           o = next
-          if (this.closing) {
-            to = from
-            break
-          }
+          if (this.closing) break
           continue
         }
       }
@@ -371,10 +389,7 @@ export class ModbusSession {
         }
         if (this.admit(buf, o, next, cell) !== PASSES) {
           o = next
-          if (this.closing) {
-            to = from
-            break
-          }
+          if (this.closing) break
           continue
         }
       }
@@ -391,7 +406,8 @@ export class ModbusSession {
     }
     if (to > from) this.host.toTarget(buf, from, to)
     if (this.gathered > 0) this.flush()
-    if (o < end && !this.closing) this.keepClientPart(buf, o, end, o !== start)
+    if (this.resetting) this.host.reset('request denied')
+    else if (o < end && !this.closing) this.keepClientPart(buf, o, end, o !== start)
   }
 
   /**
@@ -418,6 +434,12 @@ export class ModbusSession {
   }
 
   private deny(buf: Uint8Array, o: number, next: number, reason: number, detail: string): void {
+    const exception = this.countDenial(buf, o, next, reason, detail)
+    if (exception > 0) this.answer(buf, o, exception)
+  }
+
+  /** Counts and reports a denial. @returns the exception that the client is owed; 0: none */
+  private countDenial(buf: Uint8Array, o: number, next: number, reason: number, detail: string): number {
     const { counters, ruleOnDeny, onDeny } = this.terms
     const rule = this.table.rule
     const action = rule >= 0 ? (ruleOnDeny[rule] ?? onDeny) : onDeny
@@ -427,8 +449,9 @@ export class ModbusSession {
     this.host.report('request', reason, false, rule, buf, o, next, detail, exception)
     if (action === 'reset') {
       this.closing = true
-      this.host.reset('request denied')
-    } else if (action === 'exception') this.answer(buf, o, exception)
+      this.resetting = true
+    }
+    return exception
   }
 
   /** The frame's end cannot be known, so nothing after it can: the connection ends once what came before is answered. */
@@ -439,7 +462,10 @@ export class ModbusSession {
     counters.cells[counters.requests + REASON.malformed]++
     const length = (buf[o + 4] << 8) | buf[o + 5]
     this.host.report('request', REASON.malformed, false, -1, buf, o, end, `MBAP length ${length}, expected 2…254`, 0)
-    this.endAfterAnswers()
+    if (this.terms.onDeny === 'reset') {
+      this.closing = true
+      this.resetting = true
+    } else this.endAfterAnswers()
   }
 
   private endAfterAnswers(): void {
@@ -826,18 +852,11 @@ export class ModbusSession {
 
   private countQuirks(bits: number, rule: number, buf: Uint8Array, o: number, next: number): void {
     const { counters } = this.terms
-    const quirk =
-      (bits & TOLERATE['unit-mismatch']) !== 0
-        ? QUIRK.unit
-        : (bits & TOLERATE['vendor-exceptions']) !== 0
-          ? QUIRK.exception
-          : (bits & TOLERATE['trailing-bytes']) !== 0
-            ? QUIRK.trailing
-            : (buf[o] | buf[o + 1]) === 0
-              ? QUIRK.zero
-              : QUIRK.transaction
-    counters.cells[counters.tolerated + quirk]++
-    this.host.report('tolerated', REASON.allow, false, rule, buf, o, next, QUIRK_NAMES[quirk], 0)
+    for (const [quirk, name] of QUIRK_NAMES.entries()) {
+      if ((bits & (1 << quirk)) === 0) continue
+      counters.cells[counters.tolerated + quirk]++
+      this.host.report('tolerated', REASON.allow, false, rule, buf, o, next, name, 0)
+    }
   }
 
   /** The target has answered: measures how long it took, and gives the request's place in the limits back. */
@@ -862,7 +881,10 @@ export class ModbusSession {
     const registers = this.ring[at + ENTRY.extra]
     if ((buf[o + 7] & 0x80) !== 0) {
       if (code !== 3) this.table.forget(unit, registers >>> 16, registers & 0xffff)
-    } else if (code === 3) this.table.learnResponse(buf, o + 6, next, unit, registers >>> 16)
+    } else if (code === 3) {
+      // Not what a tolerated response carries beyond its byte count.
+      this.table.learnResponse(buf, o + 6, Math.min(next, o + 9 + buf[o + 8]), unit, registers >>> 16)
+    }
   }
 
   private garbled(buf: Uint8Array, o: number, end: number): void {
@@ -1011,11 +1033,14 @@ export class ModbusSession {
       }
       const idle = (clock.ms - this.lastActivity) | 0
       if (idle >= terms.idleMs) {
-        this.endReason = 'idle'
-        this.endAfterAnswers()
+        if (!this.closing) {
+          this.endReason = 'idle'
+          this.endAfterAnswers()
+        }
       } else wait = Math.min(wait, terms.idleMs - idle)
     }
     this.drain()
+    if (terms.monitor && this.closing && this.drained) this.endNow(this.endReason)
     if (this.gathered >= 0) this.flush()
     return Math.max(1, Math.ceil(wait))
   }
@@ -1115,6 +1140,7 @@ export class ModbusSession {
   }
 }
 
+/** In the order of their bits, and of `SessionCells.tolerated`. */
 const QUIRK_NAMES = Object.keys(TOLERATE)
 
 /** First register and quantity that a request for holding registers names: register << 16 | quantity. */
