@@ -1,0 +1,261 @@
+/** The baseline as a file: what a plant's traffic was, as JSON that other programs can read; its schema and merging. */
+import { z } from 'zod'
+import { MODBUS_TABLES } from '../policy/model.ts'
+import { joinRanges } from './ranges.ts'
+import { figuresOf, mergeHistograms } from './rate.ts'
+
+/** Raised when a reader of an older version would misunderstand the file. */
+export const BASELINE_VERSION = 1
+
+const count = z.number().int().min(0)
+const word = z.number().int().min(0).max(65535)
+const address = z.union([z.ipv4(), z.ipv6()])
+const time = z.iso.datetime()
+const range = z.tuple([word, word]).refine(([low, high]) => low <= high, 'a range begins with its lower end')
+
+const rate = z
+  .strictObject({
+    p50: count,
+    p99: count,
+    max: count,
+    seconds: z
+      .array(z.tuple([count, count]))
+      .describe('[events in one second, number of such seconds]; from 128 on in steps, each named by its greatest'),
+  })
+  .describe('events a second, over the seconds that have any')
+
+const tables = <T extends z.ZodType>(what: T) => z.partialRecord(z.enum(MODBUS_TABLES), what)
+
+const flow = z.strictObject({
+  client: address,
+  target: address,
+  port: word,
+  unit: z.number().int().min(0).max(255),
+  function: z.number().int().min(0).max(255).describe('function code'),
+  sub: word.nullable().describe('sub-function of FC 8, MEI type of FC 43; null for all other functions'),
+  requests: count.describe('malformed ones included'),
+  responses: count.describe('responses that are no exception'),
+  exceptions: z.record(z.string().regex(/^\d{1,3}$/), count).describe('by exception code'),
+  malformed: count.describe('requests that break the specification'),
+  first: time,
+  last: time,
+  addresses: tables(z.array(range)).describe('addresses used, zero-based, of well-formed requests; FC 23: both parts'),
+  values: tables(z.array(z.strictObject({ range, min: word, max: word }))).describe('values written'),
+  rate,
+})
+
+const client = z.strictObject({
+  address,
+  requests: count,
+  rate,
+  connecting: rate.describe('new connections a second'),
+  concurrent: count.describe('most connections open at one time'),
+})
+
+const target = z.strictObject({ address, port: word, requests: count, rate, concurrent: count })
+
+const connection = z.strictObject({
+  client: address,
+  target: address,
+  port: word,
+  opened: count,
+  unanswered: count.describe('the target never answered the connection, or refused it'),
+  idle: count.describe('answered, and no request was sent'),
+  malformed: count.describe('requests that have no function: wrong protocol identifier or MBAP length'),
+  targetSeen: z.boolean().describe("the target's direction was captured"),
+  gapBytes: count,
+  first: time,
+  last: time,
+})
+
+const source = z.strictObject({
+  name: z.string(),
+  packets: count,
+  bytes: count,
+  first: time.nullable(),
+  last: time.nullable(),
+  notes: z.array(z.string()).describe('what could not be used, and why'),
+})
+
+export const baselineSchema = z.strictObject({
+  format: z.literal('headgate-baseline'),
+  version: z.literal(BASELINE_VERSION),
+  first: time.nullable(),
+  last: time.nullable(),
+  sources: z.array(source),
+  clients: z.array(client),
+  targets: z.array(target),
+  connections: z.array(connection),
+  flows: z.array(flow),
+})
+
+export type BaselineFile = z.infer<typeof baselineSchema>
+export type BaselineFlow = z.infer<typeof flow>
+export type BaselineClient = z.infer<typeof client>
+export type BaselineTarget = z.infer<typeof target>
+export type BaselineConnection = z.infer<typeof connection>
+export type BaselineSource = z.infer<typeof source>
+type RateRow = z.infer<typeof rate>
+
+/** Not a baseline. `message` is one line. */
+export class NotABaseline extends Error {}
+
+/** @param name for messages. Throws `NotABaseline`. */
+export function parseBaseline(text: string, name: string): BaselineFile {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (error) {
+    throw new NotABaseline(`${name}: not JSON: ${(error as Error).message}`)
+  }
+  const { version } = (value ?? {}) as { version?: unknown }
+  if (typeof version === 'number' && version > BASELINE_VERSION) {
+    throw new NotABaseline(`${name}: baseline of version ${version}, this Headgate reads up to ${BASELINE_VERSION}`)
+  }
+  const parsed = baselineSchema.safeParse(value)
+  if (parsed.success) return parsed.data
+  const [issue] = parsed.error.issues
+  throw new NotABaseline(`${name}: not a baseline: ${issue.path.join('.') || 'document'}: ${issue.message}`)
+}
+
+export function emptyBaseline(): BaselineFile {
+  return {
+    format: 'headgate-baseline',
+    version: BASELINE_VERSION,
+    first: null,
+    last: null,
+    sources: [],
+    clients: [],
+    targets: [],
+    connections: [],
+    flows: [],
+  }
+}
+
+/** Both together. Counts add up, so merging a baseline with itself counts its traffic twice. */
+export function mergeBaselines(a: BaselineFile, b: BaselineFile): BaselineFile {
+  return {
+    format: a.format,
+    version: a.version,
+    first: earlier(a.first, b.first),
+    last: later(a.last, b.last),
+    sources: [...a.sources, ...b.sources],
+    clients: mergeRows(a.clients, b.clients, (row) => row.address, mergeClients),
+    targets: mergeRows(a.targets, b.targets, (row) => `${row.address} ${row.port}`, mergeTargets),
+    connections: mergeRows(a.connections, b.connections, pairKey, mergeConnections),
+    flows: mergeRows(a.flows, b.flows, flowKey, mergeFlows),
+  }
+}
+
+const pairKey = (row: { client: string; target: string; port: number }): string =>
+  `${row.client} ${row.target} ${row.port}`
+
+/** Names a flow: client, target, port, unit, function, sub-function. */
+export const flowKey = (row: Pick<BaselineFlow, 'client' | 'target' | 'port' | 'unit' | 'function' | 'sub'>): string =>
+  `${pairKey(row)} ${row.unit} ${row.function} ${row.sub ?? '-'}`
+
+function mergeRows<T>(a: T[], b: T[], key: (row: T) => string, merge: (x: T, y: T) => T): T[] {
+  const rows = new Map(a.map((row) => [key(row), row]))
+  for (const row of b) {
+    const present = rows.get(key(row))
+    rows.set(key(row), present === undefined ? row : merge(present, row))
+  }
+  return [...rows.values()]
+}
+
+const earlier = <T extends string | null>(a: T, b: T): T => (a === null || (b !== null && b < a) ? b : a)
+const later = <T extends string | null>(a: T, b: T): T => (a === null || (b !== null && b > a) ? b : a)
+
+function mergeRates(a: RateRow, b: RateRow): RateRow {
+  const seconds = mergeHistograms(a.seconds, b.seconds)
+  return { ...figuresOf(seconds), seconds }
+}
+
+function mergeClients(a: BaselineClient, b: BaselineClient): BaselineClient {
+  return {
+    address: a.address,
+    requests: a.requests + b.requests,
+    rate: mergeRates(a.rate, b.rate),
+    connecting: mergeRates(a.connecting, b.connecting),
+    concurrent: Math.max(a.concurrent, b.concurrent),
+  }
+}
+
+function mergeTargets(a: BaselineTarget, b: BaselineTarget): BaselineTarget {
+  return {
+    address: a.address,
+    port: a.port,
+    requests: a.requests + b.requests,
+    rate: mergeRates(a.rate, b.rate),
+    concurrent: Math.max(a.concurrent, b.concurrent),
+  }
+}
+
+function mergeConnections(a: BaselineConnection, b: BaselineConnection): BaselineConnection {
+  return {
+    ...a,
+    opened: a.opened + b.opened,
+    unanswered: a.unanswered + b.unanswered,
+    idle: a.idle + b.idle,
+    malformed: a.malformed + b.malformed,
+    targetSeen: a.targetSeen || b.targetSeen,
+    gapBytes: a.gapBytes + b.gapBytes,
+    first: earlier(a.first, b.first),
+    last: later(a.last, b.last),
+  }
+}
+
+function mergeFlows(a: BaselineFlow, b: BaselineFlow): BaselineFlow {
+  const exceptions = { ...a.exceptions }
+  for (const [code, n] of Object.entries(b.exceptions)) exceptions[code] = (exceptions[code] ?? 0) + n
+  const addresses: BaselineFlow['addresses'] = {}
+  const values: BaselineFlow['values'] = {}
+  for (const table of MODBUS_TABLES) {
+    const ranges = [...(a.addresses[table] ?? []), ...(b.addresses[table] ?? [])]
+    if (ranges.length > 0) addresses[table] = joinRanges(ranges)
+    const written = [...(a.values[table] ?? []), ...(b.values[table] ?? [])]
+    if (written.length > 0) values[table] = mergeValues(written)
+  }
+  return {
+    ...a,
+    requests: a.requests + b.requests,
+    responses: a.responses + b.responses,
+    exceptions,
+    malformed: a.malformed + b.malformed,
+    first: earlier(a.first, b.first),
+    last: later(a.last, b.last),
+    addresses,
+    values,
+    rate: mergeRates(a.rate, b.rate),
+  }
+}
+
+export interface ValueRow {
+  range: [number, number]
+  min: number
+  max: number
+}
+
+function mergeValues(rows: readonly ValueRow[]): ValueRow[] {
+  const least = new Map<number, number>()
+  const greatest = new Map<number, number>()
+  for (const { range, min, max } of rows) {
+    for (let at = range[0]; at <= range[1]; at++) {
+      least.set(at, Math.min(least.get(at) ?? min, min))
+      greatest.set(at, Math.max(greatest.get(at) ?? max, max))
+    }
+  }
+  const places = [...least.keys()].sort((a, b) => a - b)
+  return groupValues(places.map((at) => [at, least.get(at) as number, greatest.get(at) as number]))
+}
+
+/** Neighbours with the same extremes in one row. @param values [address, least, greatest], ascending */
+export function groupValues(values: Iterable<readonly [number, number, number]>): ValueRow[] {
+  const rows: ValueRow[] = []
+  for (const [at, min, max] of values) {
+    const last = rows.at(-1)
+    if (last !== undefined && last.range[1] === at - 1 && last.min === min && last.max === max) last.range[1] = at
+    else rows.push({ range: [at, at], min, max })
+  }
+  return rows
+}
