@@ -1,14 +1,12 @@
 /** A whole gateway: records, metrics page and workers, from its policy's file to its last event. */
-import { readFileSync } from 'node:fs'
 import type { Finding, Policy } from '../policy/model.ts'
 import { MetricsServer } from '../records/http.ts'
 import { Metrics } from '../records/metrics.ts'
 import { Recorder } from '../records/recorder.ts'
+import { VERSION } from '../version.ts'
 import { unavailable } from './linux/syscalls.ts'
 import { listenKey } from './plan.ts'
 import { Supervisor } from './supervisor.ts'
-
-export const VERSION: string = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version
 
 /** The gateway cannot start: one line for a person. */
 export class StartError extends Error {}

@@ -39,6 +39,7 @@ export const EVENTS = {
   'spool.resumed': ['notice', 'The spool can be written again.'],
   'evidence.opened': ['info', 'An evidence file begins. Carries the public key that its checkpoints are checked by.'],
   'evidence.key_created': ['notice', 'There was no signing key, so one was made. Keep its public half elsewhere.'],
+  'evidence.key_exposed': ['warning', 'The signing key can be read by others than its owner.'],
   'evidence.repaired': [
     'warning',
     'The last line of an evidence file was cut off by a crash; the rest of it was removed.',
