@@ -301,9 +301,21 @@ export type ConduitDocument = z.infer<ReturnType<typeof conduitSchema<z.ZodUnkno
 
 /** JSON Schema (draft 2020-12) of a policy document, for editors. */
 export function jsonSchema(): Record<string, unknown> {
-  const schema = documentSchema(z.union([modbusSchema, otherProtocolSchema]))
+  const convert = (schema: z.ZodType) => {
+    const { $schema, ...rest } = z.toJSONSchema(schema, { unrepresentable: 'any', io: 'input' })
+    return rest
+  }
+  // By the protocol's name, as the checker chooses: in a plain union the loose form would let every mistake pass.
+  const protocol = z.unknown().meta({
+    type: 'object',
+    if: { properties: { protocol: { type: 'string', pattern: '^[Mm][Oo][Dd][Bb][Uu][Ss]' } }, required: ['protocol'] },
+    // biome-ignore lint/suspicious/noThenProperty: a keyword of JSON Schema, not a promise
+    then: convert(modbusSchema),
+    else: convert(otherProtocolSchema),
+  })
   return {
-    ...z.toJSONSchema(schema, { unrepresentable: 'any', io: 'input' }),
+    $schema: 'https://json-schema.org/draft/2020-12/schema',
     title: 'Headgate policy: IEC 62443-3-2 zone-and-conduit document',
+    ...convert(documentSchema(protocol)),
   }
 }
