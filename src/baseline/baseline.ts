@@ -48,7 +48,8 @@ class WrittenValues {
   rows(): ValueRow[] {
     const all: [number, number, number][] = []
     for (const [high, page] of [...this.pages].sort((a, b) => a[0] - b[0])) {
-      for (let at = 0; at < 256; at++) if (page[at] <= page[at + 256]) all.push([(high << 8) | at, page[at], page[at + 256]])
+      for (let at = 0; at < 256; at++)
+        if (page[at] <= page[at + 256]) all.push([(high << 8) | at, page[at], page[at + 256]])
     }
     return groupValues(all)
   }

@@ -81,7 +81,8 @@ export class CaptureReader {
 
   /** Reads to the end, or to where the file makes no more sense. Never throws for what the file holds. */
   async read(): Promise<CaptureTally> {
-    if (!(await this.fill(4))) this.stop(this.end === 0 ? 'the file is empty' : 'the file is shorter than a magic number')
+    if (!(await this.fill(4)))
+      this.stop(this.end === 0 ? 'the file is empty' : 'the file is shorter than a magic number')
     else {
       const magic = this.u32be(0)
       const swapped = this.u32le(0)

@@ -86,7 +86,9 @@ function notes(capture: CaptureTally, streams: StreamTally): string[] {
   say(capture.backwards, `time goes back by more than a second ${plural(capture.backwards, 'time')}`)
   for (const [type, n] of streams.linkTypes) {
     const name = LINK_NAMES[type]
-    lines.push(`${plural(n, 'packet')} of link type ${type}${name === undefined ? '' : ` (${name})`}, which is not read`)
+    lines.push(
+      `${plural(n, 'packet')} of link type ${type}${name === undefined ? '' : ` (${name})`}, which is not read`,
+    )
   }
   say(packets.broken, `${plural(packets.broken, 'packet')} with headers cut short or inconsistent`)
   say(packets.fragment, `${plural(packets.fragment, 'IP fragment')} not put together`)

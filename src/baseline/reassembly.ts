@@ -7,7 +7,7 @@
  * and its response are seen in that order whatever order the capture has them in.
  */
 import { formatAddress } from '../policy/address.ts'
-import { type FrameSink, Framer, isChain } from './framer.ts'
+import { Framer, type FrameSink, isChain } from './framer.ts'
 import { PACKET, PACKET_OUTCOMES, PacketDecoder } from './packet.ts'
 
 const FIN = 1
@@ -459,9 +459,7 @@ export class Reassembly {
   /** The packet at hand acknowledges bytes of the other direction that have not been seen. */
   private ahead(other: Direction): boolean {
     const { decoder } = this
-    return (
-      other.known && other.seen && (decoder.flags & ACK) !== 0 && isAhead(decoder.acknowledged, other)
-    )
+    return other.known && other.seen && (decoder.flags & ACK) !== 0 && isAhead(decoder.acknowledged, other)
   }
 
   /** Hands out `buf[from…to)`, the next bytes of a direction, of which `length` were on the wire. */
@@ -575,7 +573,7 @@ export class Reassembly {
     }
     const held = ((first.sequence - direction.next) | 0) <= 0
     // Bytes that the other side has acknowledged will not be sent again.
-    const acknowledged = held || (this.decoder.flags & ACK) !== 0 && other.seen && isAcknowledged(other, direction)
+    const acknowledged = held || ((this.decoder.flags & ACK) !== 0 && other.seen && isAcknowledged(other, direction))
     if (us - direction.holeSince > (acknowledged ? ACKED_HOLE_US : HOLE_US)) this.giveUp(flow, direction, other, us)
   }
 

@@ -35,7 +35,9 @@ export async function openSource(name: string): Promise<ByteSource> {
     if (!stat.isFile()) return await streamOf(name, file.createReadStream())
     const magic = new Uint8Array(2)
     const { bytesRead } = await file.read(magic, 0, 2, 0)
-    return bytesRead === 2 && isGzip(magic) ? new GzipSource(name, stat.size, file) : new FileSource(name, stat.size, file)
+    return bytesRead === 2 && isGzip(magic)
+      ? new GzipSource(name, stat.size, file)
+      : new FileSource(name, stat.size, file)
   } catch (error) {
     await file.close().catch(() => {})
     throw error instanceof CaptureUnreadable ? error : new CaptureUnreadable(`${name}: ${reasonOf(error)}`)
