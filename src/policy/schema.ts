@@ -39,7 +39,7 @@ const name = z
   .string()
   .min(1)
   .max(128)
-  .regex(/^[^\p{Cc}]*$/u, { error: 'text without control characters' })
+  .regex(/^[^\x00-\x1f\x7f-\x9f]*$/, { error: 'text without control characters' })
 
 const textOrNumber = { type: ['string', 'integer'] }
 const duration = (low: number, high: number) => notation((value) => parseDuration(value, low, high), textOrNumber)
