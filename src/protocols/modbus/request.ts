@@ -9,6 +9,12 @@ export { describeFault, FAULT, faultException, faultText } from './faults.ts'
 /** Largest Modbus PDU in bytes (V1.1b3 §4.1). */
 export const MAX_PDU = 253
 
+/** The largest quantity that a read of coils, inputs or registers may ask for (V1.1b3 §6.1 to §6.4); other codes: 0. */
+export function readLimit(code: number): number {
+  if (code === 1 || code === 2) return 2000
+  return code === 3 || code === 4 ? 125 : 0
+}
+
 /**
  * Checks one request PDU, function code first, at [pdu, end) of `buf`. Never throws, never reads outside.
  * @returns 0 where the request keeps V1.1b3 or its function code is not a public one; else the first of `FAULT` found,
@@ -19,19 +25,13 @@ export function checkRequest(buf: Uint8Array, pdu: number, end: number): number 
   if (length < 1) return FAULT.LENGTH
   switch (buf[pdu]) {
     case 1: // §6.1
-    case 2: {
-      // §6.2
-      if (length !== 5) return FAULT.LENGTH
-      const quantity = (buf[pdu + 3] << 8) | buf[pdu + 4]
-      if (quantity < 1 || quantity > 2000) return FAULT.QUANTITY
-      return ((buf[pdu + 1] << 8) | buf[pdu + 2]) + quantity > 65536 ? FAULT.ADDRESS_OVERFLOW : 0
-    }
+    case 2: // §6.2
     case 3: // §6.3
     case 4: {
       // §6.4
       if (length !== 5) return FAULT.LENGTH
       const quantity = (buf[pdu + 3] << 8) | buf[pdu + 4]
-      if (quantity < 1 || quantity > 125) return FAULT.QUANTITY
+      if (quantity < 1 || quantity > readLimit(buf[pdu])) return FAULT.QUANTITY
       return ((buf[pdu + 1] << 8) | buf[pdu + 2]) + quantity > 65536 ? FAULT.ADDRESS_OVERFLOW : 0
     }
     case 5: {
