@@ -3,6 +3,7 @@ import { timeText } from './baseline.ts'
 import type { BaselineSource } from './baseline-file.ts'
 import { CaptureReader, type CaptureTally, type PacketSink } from './capture.ts'
 import { type FlowSink, Reassembly, type ReassemblyOptions, type StreamTally } from './reassembly.ts'
+import { plural } from './rules.ts'
 import { type ByteSource, CaptureUnreadable, openSource } from './source.ts'
 
 export { CaptureUnreadable } from './source.ts'
@@ -69,8 +70,6 @@ class Span implements PacketSink {
     this.streams.onPacket(buf, at, end, linkType, us)
   }
 }
-
-const plural = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`
 
 /** What a person must know before trusting the result: one line each. */
 function notes(capture: CaptureTally, streams: StreamTally): string[] {

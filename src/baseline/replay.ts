@@ -1,0 +1,287 @@
+/** Past traffic against a policy: what it would have denied, grouped; and what changes from one policy to another. */
+import { formatAddress } from '../policy/address.ts'
+import type { Policy } from '../policy/model.ts'
+import { describeRequest, describeResponse, type FrameFields } from '../protocols/modbus/describe.ts'
+import { describeFault } from '../protocols/modbus/faults.ts'
+import { REASONS } from '../protocols/reason.ts'
+import { timeText } from './baseline.ts'
+import { type Case, Judge, VERDICT, VERDICTS } from './judge.ts'
+import type { Flow, FlowSink } from './reassembly.ts'
+
+/** Groups beyond this number are counted together. */
+const MAX_GROUPS = 10_000
+
+export type MessageKind = 'connection' | 'request' | 'response'
+
+/** Messages with one verdict for one reason, between one client and one target. */
+export interface VerdictGroup {
+  verdict: (typeof VERDICTS)[number]
+  kind: MessageKind
+  conduit: string | null
+  /** The rule that denied, or came nearest to allowing. */
+  rule: string | null
+  reason: string
+  client: string
+  target: string
+  port: number
+  unit: number | null
+  function: number | null
+  count: number
+  first: string
+  last: string
+  /** The first such message, decoded. */
+  example: FrameFields | null
+  /** What is wrong with it, or what would have been allowed in its place. */
+  why: string
+}
+
+/** Requests on whose verdict two policies differ. */
+export interface Difference extends Omit<VerdictGroup, 'verdict' | 'kind'> {
+  before: (typeof VERDICTS)[number]
+  after: (typeof VERDICTS)[number]
+  /** The rule that allows, under the policy that does. */
+  allowedBy: string | null
+}
+
+export interface ReplayCounts {
+  connections: number
+  refused: number
+  requests: number
+  allowed: number
+  denied: number
+  recorded: number
+  responses: number
+  responsesDenied: number
+  /** Messages that the capture does not suffice to judge. */
+  unjudged: number
+  tolerated: number
+  unanswered: number
+}
+
+export interface ReplayResult {
+  policy: Policy
+  counts: ReplayCounts
+  /** Denied first, by count. */
+  groups: VerdictGroup[]
+  /** Groups that were too many to keep: messages in them. */
+  more: number
+}
+
+interface Timed<T> {
+  group: T
+  first: number
+  last: number
+}
+
+/** The verdicts of one policy. */
+class Docket {
+  readonly judge: Judge
+  readonly counts: ReplayCounts = {
+    connections: 0,
+    refused: 0,
+    requests: 0,
+    allowed: 0,
+    denied: 0,
+    recorded: 0,
+    responses: 0,
+    responsesDenied: 0,
+    unjudged: 0,
+    tolerated: 0,
+    unanswered: 0,
+  }
+  more = 0
+  private readonly groups = new Map<string, Timed<VerdictGroup>>()
+
+  constructor(policy: Policy) {
+    this.judge = new Judge(policy)
+  }
+
+  open(flow: Flow, us: number): Case {
+    const one = this.judge.open(flow, us)
+    this.counts.connections++
+    if (this.judge.verdict === VERDICT.denied) {
+      this.counts.refused++
+      this.note('connection', one, flow, null, 0, 0, us)
+    }
+    return one
+  }
+
+  message(one: Case, flow: Flow, fromClient: boolean, buf: Uint8Array, adu: number, end: number, us: number): void {
+    const { judge, counts } = this
+    judge.message(one, flow, fromClient, buf, adu, end, us)
+    const { verdict } = judge
+    if (fromClient) {
+      counts.requests++
+      if (verdict === VERDICT.allowed) counts.allowed++
+      else if (verdict === VERDICT.denied) counts.denied++
+      else if (verdict === VERDICT.recorded) counts.recorded++
+    } else {
+      counts.responses++
+      if (verdict === VERDICT.denied) counts.responsesDenied++
+    }
+    if (verdict === VERDICT.unjudged) counts.unjudged++
+    else if (verdict !== VERDICT.allowed) this.note(fromClient ? 'request' : 'response', one, flow, buf, adu, end, us)
+  }
+
+  private note(
+    kind: MessageKind,
+    one: Case,
+    flow: Flow,
+    buf: Uint8Array | null,
+    adu: number,
+    end: number,
+    us: number,
+  ): void {
+    const { judge } = this
+    const framed = buf !== null && end - adu > 7
+    const unit = framed ? buf[adu + 6] : -1
+    const code = framed ? buf[adu + 7] : -1
+    const key = `${judge.verdict} ${kind} ${judge.rule} ${judge.reason} ${flow.clientAddress} ${flow.targetAddress} ${flow.targetPort} ${unit} ${code}`
+    const known = this.groups.get(key)
+    if (known !== undefined) {
+      known.group.count++
+      known.first = Math.min(known.first, us)
+      known.last = Math.max(known.last, us)
+      return
+    }
+    if (this.groups.size === MAX_GROUPS) {
+      this.more++
+      return
+    }
+    this.groups.set(key, {
+      first: us,
+      last: us,
+      group: {
+        verdict: VERDICTS[judge.verdict],
+        kind,
+        conduit: judge.conduitOf(one),
+        rule: judge.ruleName(one),
+        reason: REASONS[judge.reason],
+        ...place(flow),
+        unit: unit < 0 ? null : unit,
+        function: code < 0 ? null : kind === 'response' ? code & 0x7f : code,
+        count: 1,
+        first: '',
+        last: '',
+        example: buf === null ? null : describe(kind, buf, adu, end),
+        why: this.why(kind, one, buf, adu, end, code),
+      },
+    })
+  }
+
+  private why(kind: MessageKind, one: Case, buf: Uint8Array | null, adu: number, end: number, code: number): string {
+    const { judge } = this
+    if (judge.fault !== 0 && buf !== null) return describeFault(judge.fault, buf, adu + 7, end)
+    return kind === 'response' ? judge.detail : judge.explain(one, code)
+  }
+
+  result(): ReplayResult {
+    const { judge, counts } = this
+    counts.tolerated = judge.tolerated
+    counts.unanswered = judge.unanswered
+    return { policy: judge.policy, counts, groups: sorted(this.groups.values()), more: this.more }
+  }
+}
+
+const describe = (kind: MessageKind, buf: Uint8Array, adu: number, end: number): FrameFields =>
+  kind === 'response' ? describeResponse(buf, adu, end) : describeRequest(buf, adu, end)
+
+const place = (flow: Flow) => ({
+  client: formatAddress(flow.clientAddress),
+  target: formatAddress(flow.targetAddress),
+  port: flow.targetPort,
+})
+
+function sorted<T extends { count: number; first: string; last: string }>(groups: Iterable<Timed<T>>): T[] {
+  return [...groups]
+    .map(({ group, first, last }) => ({ ...group, first: timeText(first), last: timeText(last) }))
+    .sort((a, b) => b.count - a.count)
+}
+
+/** Judges what a capture holds by one policy, or by two side by side. */
+export class Replay implements FlowSink {
+  private readonly docket: Docket
+  private readonly other: Docket | null
+  private readonly changed = new Map<string, Timed<Difference>>()
+
+  /** @param other the policy to compare with */
+  constructor(policy: Policy, other: Policy | null = null) {
+    this.docket = new Docket(policy)
+    this.other = other === null ? null : new Docket(other)
+  }
+
+  onOpen(flow: Flow, us: number): void {
+    flow.state = [this.docket.open(flow, us), this.other?.open(flow, us) ?? null]
+  }
+
+  onClose(flow: Flow): void {
+    const [one, two] = flow.state as [Case, Case | null]
+    this.docket.judge.close(one)
+    if (two !== null) this.other?.judge.close(two)
+  }
+
+  onGap(): void {}
+
+  onGarbage(flow: Flow, fromClient: boolean, buf: Uint8Array, at: number, end: number, us: number): void {
+    this.onFrame(flow, fromClient, buf, at, end, us)
+  }
+
+  onFrame(flow: Flow, fromClient: boolean, buf: Uint8Array, adu: number, end: number, us: number): void {
+    const [one, two] = flow.state as [Case, Case | null]
+    this.docket.message(one, flow, fromClient, buf, adu, end, us)
+    if (two === null || this.other === null) return
+    this.other.message(two, flow, fromClient, buf, adu, end, us)
+    if (fromClient && this.docket.judge.verdict !== this.other.judge.verdict)
+      this.differ(one, two, flow, buf, adu, end, us)
+  }
+
+  private differ(one: Case, two: Case, flow: Flow, buf: Uint8Array, adu: number, end: number, us: number): void {
+    const [before, after] = [this.docket.judge, (this.other as Docket).judge]
+    const [unit, code] = end - adu > 7 ? [buf[adu + 6], buf[adu + 7]] : [-1, -1]
+    const key = `${before.verdict} ${after.verdict} ${before.rule} ${after.rule} ${before.reason} ${after.reason} ${flow.clientAddress} ${flow.targetAddress} ${flow.targetPort} ${unit} ${code}`
+    const known = this.changed.get(key)
+    if (known !== undefined) {
+      known.group.count++
+      known.first = Math.min(known.first, us)
+      known.last = Math.max(known.last, us)
+      return
+    }
+    if (this.changed.size === MAX_GROUPS) return
+    // The side that does not allow has the reason to tell; where both object, the second.
+    const [objecting, its, allowing, theirs] =
+      after.verdict === VERDICT.allowed ? [before, one, after, two] : [after, two, before, one]
+    this.changed.set(key, {
+      first: us,
+      last: us,
+      group: {
+        before: VERDICTS[before.verdict],
+        after: VERDICTS[after.verdict],
+        conduit: objecting.conduitOf(its),
+        rule: objecting.ruleName(its),
+        reason: REASONS[objecting.reason],
+        allowedBy: allowing.verdict === VERDICT.allowed ? allowing.ruleName(theirs) : null,
+        ...place(flow),
+        unit: unit < 0 ? null : unit,
+        function: code < 0 ? null : code,
+        count: 1,
+        first: '',
+        last: '',
+        example: describeRequest(buf, adu, end),
+        why: objecting.fault !== 0 ? describeFault(objecting.fault, buf, adu + 7, end) : objecting.explain(its, code),
+      },
+    })
+  }
+
+  result(): ReplayResult {
+    return this.docket.result()
+  }
+
+  /** Under the policy that is compared with; null where there is none. */
+  otherResult(): ReplayResult | null {
+    return this.other?.result() ?? null
+  }
+
+  differences(): Difference[] {
+    return sorted(this.changed.values())
+  }
+}
