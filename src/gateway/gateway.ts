@@ -28,7 +28,6 @@ export class Gateway {
       throw new StartError(`${policy.file}: no gateway.listeners: there is nothing to open`)
     }
     this.recorder = new Recorder({ level: gateway.log.level })
-    this.recorder.configure(gateway.name, policy.sha256, gateway.syslog)
     this.metrics = new Metrics(this.recorder, VERSION)
     this.page = new MetricsServer(this.metrics)
     const missing = gateway.io === 'net' ? 'asked for' : unavailable()
@@ -41,6 +40,7 @@ export class Gateway {
   /** Opens all; rejects with `StartError` and one line where something cannot be had. */
   async start(warnings: readonly Finding[]): Promise<void> {
     const { gateway } = this.policy
+    if (gateway !== null) await this.recorder.configure(this.policy.sha256, gateway)
     this.recorder.record({ event: 'gateway.starting', version: VERSION, file: this.policy.file })
     this.warn(warnings)
     if (this.ioDetail !== '') this.recorder.record({ event: 'gateway.io', io: this.io, detail: this.ioDetail })
@@ -102,7 +102,7 @@ export class Gateway {
     }
     const former = new Map(this.policy.conduits.map((conduit) => [conduit.id, conduit.mode]))
     this.policy = policy
-    this.recorder.configure(policy.gateway.name, policy.sha256, policy.gateway.syslog)
+    await this.recorder.configure(policy.sha256, policy.gateway)
     this.metrics.reloaded('loaded')
     this.inForce()
     this.warn(findings)

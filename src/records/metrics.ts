@@ -48,6 +48,10 @@ export class Metrics {
   private readonly reloads
   private readonly restarts
   private readonly events
+  private readonly sinkUp
+  private readonly spoolBytes
+  private readonly evidenceWritable
+  private readonly evidenceRecords
 
   constructor(recorder: Recorder, version: string) {
     this.recorder = recorder
@@ -104,6 +108,14 @@ export class Metrics {
       'quirk',
     ])
     this.events = counter('events_total', 'Events by sink and what became of them.', ['sink', 'result'])
+    this.sinkUp = gauge('sink_up', '1 where the sink takes events.', ['sink'])
+    this.spoolBytes = gauge('spool_bytes', 'Bytes that wait for the sink on the disk.', ['sink'])
+    this.evidenceWritable = gauge(
+      'evidence_writable',
+      '1 while evidence can be written; absent where none is asked for.',
+      [],
+    )
+    this.evidenceRecords = counter('evidence_records_total', 'Evidence records by what became of them.', ['result'])
     // The histogram's buckets come ready-made from the cells, which prom-client's own class has no call for.
     const name = 'headgate_response_seconds'
     const histogram = {
@@ -235,9 +247,25 @@ export class Metrics {
         }
       }
     }
-    for (const [sink, results] of this.recorder.results) {
-      for (const [result, count] of Object.entries(results)) this.events.labels({ sink, result }).inc(count)
+    this.collectRecords()
+  }
+
+  private collectRecords(): void {
+    const { results, sinks, evidenceState } = this.recorder
+    for (const [sink, counts] of results) {
+      for (const [result, count] of Object.entries(counts)) this.events.labels({ sink, result }).inc(count)
     }
+    this.sinkUp.reset()
+    this.spoolBytes.reset()
+    for (const sink of sinks) {
+      this.sinkUp.labels({ sink: sink.name }).set(sink.up ? 1 : 0)
+      this.spoolBytes.labels({ sink: sink.name }).set(sink.backlog.spool)
+    }
+    this.evidenceWritable.reset()
+    if (evidenceState === null) return
+    this.evidenceWritable.labels({ directory: evidenceState.directory }).set(evidenceState.writable ? 1 : 0)
+    this.evidenceRecords.labels({ result: 'written' }).inc(evidenceState.written)
+    this.evidenceRecords.labels({ result: 'lost' }).inc(evidenceState.lost)
   }
 
   private histogramValues(

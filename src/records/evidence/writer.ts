@@ -33,11 +33,6 @@ export interface EvidenceReport {
   writable(yes: boolean): void
 }
 
-interface Queued {
-  body: string
-  time: string
-}
-
 export class EvidenceWriter {
   /** Records written by this process. */
   written = 0
@@ -45,7 +40,7 @@ export class EvidenceWriter {
   lost = 0
   private terms: Evidence
   private readonly report: EvidenceReport
-  private queue: Queued[] = []
+  private queue: string[] = []
   private queuedBytes = 0
   private readonly losses = new Losses()
   private file: EvidenceFile | null = null
@@ -81,6 +76,10 @@ export class EvidenceWriter {
     return this.terms.directory
   }
 
+  get key(): string {
+    return this.terms.key
+  }
+
   /** Resolves when the files are open, or when it is known that they cannot be. */
   async open(): Promise<void> {
     await this.work()
@@ -91,16 +90,19 @@ export class EvidenceWriter {
     this.terms = terms
   }
 
-  /** Queues a record; never waits, never throws. */
-  append(record: EventRecord): void {
+  /**
+   * Queues a record; never waits, never throws.
+   * @param body the record as JSON text
+   * @param time of the record, for the account of what was lost
+   */
+  append(body: string, time: string): void {
     if (this.closing) return
-    const body = JSON.stringify(record)
     if (this.queuedBytes + body.length > QUEUE_BYTES) {
       this.lost++
-      this.losses.add(record.time)
+      this.losses.add(time)
       return
     }
-    this.queue.push({ body, time: record.time })
+    this.queue.push(body)
     this.queuedBytes += body.length
     if (this.running === null && this.retry === null) void this.work()
   }
@@ -273,7 +275,7 @@ export class EvidenceWriter {
       unsigned = 0
     }
     for (; taken < this.queue.length && bytes < BATCH_BYTES; taken++) {
-      const line = chainLine(head, this.queue[taken].body)
+      const line = chainLine(head, this.queue[taken])
       head = advance(head, line)
       lines.push(line)
       bytes += line.length
@@ -285,7 +287,7 @@ export class EvidenceWriter {
     lines.push('')
     await this.file.append(Buffer.from(lines.join('\n')))
     this.commit(head, lines.length - 1, unsigned)
-    for (let i = 0; i < taken; i++) this.queuedBytes -= this.queue[i].body.length
+    for (let i = 0; i < taken; i++) this.queuedBytes -= this.queue[i].length
     this.queue.splice(0, taken)
   }
 
