@@ -4,24 +4,10 @@ import type { Check } from './check.ts'
 import { isModbus } from './conduits.ts'
 import type { Path } from './document.ts'
 import { didYouMean, show } from './findings.ts'
-import {
-  type Conduit,
-  type Gateway,
-  type Listener,
-  type ModbusProtocol,
-  RECORD_DEFAULTS,
-  type SyslogSink,
-} from './model.ts'
+import type { Conduit, Gateway, Listener, ModbusProtocol } from './model.ts'
+import { buildRecords } from './records-section.ts'
 import type { GatewayDocument } from './schema.ts'
-import {
-  isComplaint,
-  parseDuration,
-  parseFacility,
-  parseHost,
-  parseListen,
-  parseSyslogUrl,
-  splitEndpoint,
-} from './values.ts'
+import { isComplaint, parseDuration, parseHost, parseListen, splitEndpoint } from './values.ts'
 import type { Zones } from './zones.ts'
 
 type ListenerDocument = NonNullable<GatewayDocument['listeners']>[number]
@@ -31,9 +17,8 @@ const DEFAULT_DRAIN_MS = 5000
 export function buildGateway(check: Check, zones: Zones, conduits: readonly Conduit[], raw: unknown): Gateway | null {
   if (raw === undefined || typeof raw !== 'object' || raw === null) return null
   const document = raw as GatewayDocument
-  for (const key of ['console', 'evidence'] as const) {
-    if (document[key] !== undefined)
-      check.warn(['gateway', key], 'not-in-this-version', `found ${key}, which this version does not have`)
+  if (document.console !== undefined) {
+    check.warn(['gateway', 'console'], 'not-in-this-version', 'found console, which this version does not have')
   }
   const listeners: Listener[] = []
   for (const [index, listener] of (Array.isArray(document.listeners) ? document.listeners : []).entries()) {
@@ -58,32 +43,13 @@ export function buildGateway(check: Check, zones: Zones, conduits: readonly Cond
     workers: typeof document.workers === 'number' ? document.workers : 0,
     io: document.io ?? 'auto',
     listeners,
-    syslog: sound('syslog') ? (document.syslog ?? []).map(buildSink) : [],
-    spool: null,
-    evidence: null,
-    stormMs: RECORD_DEFAULTS.stormMs,
+    ...buildRecords(check, document),
     metrics: isComplaint(metrics) ? null : metrics,
     log: { level: (sound('log') ? document.log?.level : undefined) ?? 'info' },
     drainMs:
       sound('drain') && document.drain !== undefined
         ? (parseDuration(document.drain, 0, Number.MAX_SAFE_INTEGER) as number)
         : DEFAULT_DRAIN_MS,
-  }
-}
-
-function buildSink(raw: NonNullable<GatewayDocument['syslog']>[number]): SyslogSink {
-  const url = parseSyslogUrl(raw.url)
-  if (isComplaint(url)) throw new Error('the schema let a syslog URL pass that cannot be read')
-  return {
-    url: String(raw.url),
-    ...url,
-    format: 'rfc5424',
-    framing: 'octet-counting',
-    facility: raw.facility === undefined ? 16 : (parseFacility(raw.facility) as number),
-    enterpriseNumber: RECORD_DEFAULTS.enterpriseNumber,
-    minSeverity: RECORD_DEFAULTS.minSeverity,
-    events: null,
-    tls: null,
   }
 }
 

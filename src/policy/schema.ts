@@ -4,10 +4,13 @@
  */
 import { z } from 'zod'
 import { functionNames, parseFunction } from '../protocols/modbus/function-codes.ts'
+import { EVENTS } from '../records/catalogue.ts'
 import { didYouMean } from './findings.ts'
-import { MODBUS_TABLES, QUIRKS } from './model.ts'
+import { MODBUS_TABLES, QUIRKS, SEVERITIES, SYSLOG_FORMATS, SYSLOG_FRAMINGS } from './model.ts'
 import {
+  Complaint,
   isComplaint,
+  parseBytes,
   parseDuration,
   parseFacility,
   parseHost,
@@ -63,7 +66,9 @@ const asset = z.strictObject({
 export const zoneSchema = z.strictObject({
   zone_id: name.describe('Id of the zone; the part before the first dash is a short name for it (`Z3` for `Z3-OPS`).'),
   name: text.optional(),
-  purdue_level: notation(parsePurdueLevel, textOrNumber).optional().describe('0 to 5, or a range such as "1-2".'),
+  purdue_level: notation(parsePurdueLevel, { type: ['string', 'number'] })
+    .optional()
+    .describe('0 to 5, or a range such as "1-2".'),
   security_level_target: securityLevel.optional().describe('SL-T of IEC 62443-3-3: "SL 1" to "SL 4".'),
   criticality: text.optional(),
   description: text.optional(),
@@ -250,10 +255,82 @@ const listener = z.strictObject({
   transparent: z.boolean().optional().describe('Whole subnets by TPROXY; not in this version.'),
 })
 
+const file = z
+  .string()
+  .min(1)
+  .max(4096)
+  .regex(/^[^\0]*$/, { error: 'a path' })
+
+/** An event's name, or a family of them. */
+function parseEventName(value: unknown): string | Complaint {
+  const names = Object.keys(EVENTS)
+  if (typeof value !== 'string') return new Complaint('the name of an event, or a family such as "request.*"')
+  const known = value.endsWith('.*') ? names.some((one) => one.startsWith(value.slice(0, -1))) : names.includes(value)
+  const families = [...new Set(names.map((one) => `${one.split('.')[0]}.*`))]
+  const near = didYouMean(value, [...names, ...families])
+  return known ? value : new Complaint(`the name of an event, or a family of them: ${families.join(', ')}${near}`)
+}
+
 const syslogSink = z.strictObject({
-  url: notation(parseSyslogUrl, { type: 'string' }).describe('udp://host:port or tcp://host:port (octet counting).'),
-  format: z.literal('rfc5424').optional(),
+  url: notation(parseSyslogUrl, { type: 'string' }).describe(
+    'udp://host:514, tcp://host:601 or tls://host:6514; the port may be left out where it is this one.',
+  ),
+  format: z
+    .enum(SYSLOG_FORMATS)
+    .optional()
+    .describe('rfc5424 (default): structured data; cef: ArcSight; json: field names of the Elastic Common Schema.'),
+  framing: z
+    .enum(SYSLOG_FRAMINGS)
+    .optional()
+    .describe(
+      'RFC 6587, for tcp and tls. Default: octet-counting. non-transparent ends each message with a line feed.',
+    ),
   facility: notation(parseFacility, textOrNumber).optional().describe('Default: local0.'),
+  enterprise_number: z
+    .int()
+    .min(0)
+    .max(2 ** 32 - 1)
+    .optional()
+    .describe('Your private enterprise number, for the id of the structured data. Default: 32473 (for examples).'),
+  min_severity: z.enum(SEVERITIES).optional().describe('Events that are less severe are left out. Default: info.'),
+  events: z
+    .array(notation(parseEventName, { type: 'string' }))
+    .min(1)
+    .max(100)
+    .optional()
+    .describe('Names of events, or families such as request.*. Default: all.'),
+  ca: file
+    .optional()
+    .describe("tls: PEM file of the CAs that may vouch for the receiver. Default: Node.js's own list."),
+  cert: file.optional().describe('tls: PEM file of the client certificate; with `key`.'),
+  key: file.optional().describe("tls: PEM file of the client certificate's key."),
+  server_name: name
+    .optional()
+    .describe("tls: name that the receiver's certificate must have. Default: the URL's host."),
+})
+
+const spool = z.strictObject({
+  directory: file.describe('Where events wait for a sink that is away. Made where there is none; on a local disk.'),
+  max_bytes: notation((value) => parseBytes(value, 2 ** 20, 2 ** 44), textOrNumber)
+    .optional()
+    .describe('For each sink: 1 MiB or more. Default: 1 GiB. What does not fit is counted as lost.'),
+})
+
+const evidence = z.strictObject({
+  directory: file.describe('Where the evidence files are; made where there is none.'),
+  required: z
+    .boolean()
+    .optional()
+    .describe('true: conduits that enforce deny everything while evidence cannot be written. Default: false.'),
+  key: file
+    .optional()
+    .describe('PEM file of the Ed25519 signing key; made where there is none. Default: evidence.key beside.'),
+  checkpoint_records: positive(1_000_000).optional().describe('Records between two signed checkpoints. Default: 1000.'),
+  checkpoint_interval: duration(MS.second, MS.day).optional().describe('Longest time without one. Default: 1m.'),
+  rotate_bytes: notation((value) => parseBytes(value, 2 ** 16, 2 ** 40), textOrNumber)
+    .optional()
+    .describe('A new file begins at this size. Default: 64 MiB.'),
+  rotate_daily: z.boolean().optional().describe('A new file begins each day (UTC). Default: true.'),
 })
 
 export const gatewaySchema = z.strictObject({
@@ -277,7 +354,11 @@ export const gatewaySchema = z.strictObject({
     .optional()
     .describe('How long SIGTERM waits for outstanding requests. Default: 5s.'),
   console: z.looseObject({}).optional().describe('Not in this version.'),
-  evidence: z.looseObject({}).optional().describe('Not in this version.'),
+  spool: spool.optional().describe('Default: none; what a sink cannot take beyond 10 000 events in memory is lost.'),
+  evidence: evidence.optional().describe('Chained and signed files of all events. Default: none.'),
+  storm_interval: duration(MS.second, MS.hour)
+    .optional()
+    .describe('Alike events are told once in this time, with their number. Default: 1m.'),
 })
 
 /** @param protocol schema of one entry of `protocols_allowed` */

@@ -132,21 +132,43 @@ export function parseFacility(value: unknown): number | Complaint {
   return number ?? complain(`a syslog facility: ${Object.keys(FACILITIES).join(', ')}, or 0 to 23`)
 }
 
+const BYTE_UNITS: Record<string, number> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 }
+
+/** A number of bytes, or a number with a unit: `65536`, `64 MiB`, `64M`, `1GiB` (units are powers of 1024). */
+export function parseBytes(value: unknown, low: number, high: number): number | Complaint {
+  const expected = `a size from ${formatBytes(low)} to ${formatBytes(high)}, such as 64 MiB or 1 GiB`
+  const match = /^(\d{1,15})\s*(?:([kmgt])(?:i?b)?|b)?$/i.exec(String(value).trim())
+  if (match === null || !isText(value)) return complain(expected)
+  const bytes = Number(match[1]) * BYTE_UNITS[(match[2] ?? '').toLowerCase()]
+  return bytes >= low && bytes <= high ? bytes : complain(expected)
+}
+
+/** @returns bytes in the largest unit that divides them: `1 GiB`, `64 KiB`, `1000` */
+export function formatBytes(bytes: number): string {
+  const units = ['', ' KiB', ' MiB', ' GiB', ' TiB']
+  let unit = 0
+  let size = bytes
+  for (; size >= 1024 && size % 1024 === 0 && unit < units.length - 1; unit++) size /= 1024
+  return `${size}${units[unit]}`
+}
+
+const SYSLOG_PORTS = { udp: 514, tcp: 601, tls: 6514 } as const
+
 export interface SyslogUrl {
-  transport: 'udp' | 'tcp'
+  transport: keyof typeof SYSLOG_PORTS
   host: string
   port: number
 }
 
-/** `udp://host:514`, `tcp://host:601`. */
+/** `udp://host:514` (RFC 5426), `tcp://host:601` (RFC 6587), `tls://host:6514` (RFC 5425). */
 export function parseSyslogUrl(value: unknown): SyslogUrl | Complaint {
-  const match = typeof value === 'string' ? /^(udp|tcp):\/\/(.+?)\/?$/.exec(value.trim()) : null
+  const match = typeof value === 'string' ? /^(udp|tcp|tls):\/\/(.+?)\/?$/.exec(value.trim()) : null
   const endpoint = match === null ? null : splitEndpoint(match[2])
   if (match === null || endpoint === null || !/^[A-Za-z0-9.:_-]{1,253}$/.test(endpoint.host)) {
-    return complain('a syslog receiver: "udp://host:port" or "tcp://host:port"')
+    return complain('a syslog receiver: "udp://host:port", "tcp://host:port" or "tls://host:port"')
   }
-  const transport = match[1] as 'udp' | 'tcp'
-  return { transport, host: endpoint.host, port: endpoint.port ?? (transport === 'udp' ? 514 : 601) }
+  const transport = match[1] as SyslogUrl['transport']
+  return { transport, host: endpoint.host, port: endpoint.port ?? SYSLOG_PORTS[transport] }
 }
 
 const isText = (value: unknown): boolean => typeof value === 'string' || typeof value === 'number'
