@@ -12,6 +12,9 @@ import { until } from './sockets.ts'
 
 export type GatewayEvent = Record<string, string | number> & { event: string }
 
+/** Numbers by verdict. */
+export type Counts = Record<'requests' | 'responses' | 'connections', Record<string, number>>
+
 /** The transports that can be had here. */
 export const TRANSPORTS: readonly ('epoll' | 'net')[] = unavailable() === null ? ['epoll', 'net'] : ['net']
 
@@ -128,28 +131,17 @@ export class TestGateway {
   }
 
   /**
-   * Verdicts of one conduit's requests: `read-coils allow`, `write-single-coil deny function` to their number. Those
-   * that are 0 are left out.
+   * Verdicts of one conduit, from one look at the page: `read-coils allow`, `write-single-coil deny function` to their
+   * number; of responses and connections the verdict alone. Those that are 0 are left out.
    */
-  async requests(conduit: string): Promise<Record<string, number>> {
-    return this.verdicts('requests', conduit)
-  }
-
-  async responses(conduit: string): Promise<Record<string, number>> {
-    return this.verdicts('responses', conduit)
-  }
-
-  async connections(conduit: string): Promise<Record<string, number>> {
-    return this.verdicts('connections', conduit)
-  }
-
-  private async verdicts(family: string, conduit: string): Promise<Record<string, number>> {
-    const counts: Record<string, number> = {}
+  async counts(conduit: string): Promise<Counts> {
+    const counts: Counts = { requests: {}, responses: {}, connections: {} }
     for (const [sample, value] of await this.metrics()) {
-      if (!sample.startsWith(`headgate_${family}_total{`) || value === 0) continue
+      const family = /^headgate_(requests|responses|connections)_total\{/.exec(sample)?.[1] as keyof Counts | undefined
+      if (family === undefined || value === 0) continue
       const labels = labelsOf(sample)
       if (labels.conduit !== conduit) continue
-      counts[[labels.function, labels.verdict, labels.reason].filter((part) => part).join(' ')] = value
+      counts[family][[labels.function, labels.verdict, labels.reason].filter((part) => part).join(' ')] = value
     }
     return counts
   }

@@ -270,11 +270,17 @@ export class EpollConnection extends Connection {
       this.end()
       return
     }
-    const congested = this.ending === '' && (this.session.congested || target.queued > QUEUE_HIGH)
-    this.watchFor(client, !client.ended && !congested, client.queued > 0)
+    this.watchFor(client, !client.ended && !this.congested, client.queued > 0)
     if (target.fd !== -1 && this.dialling === -1) {
       this.watchFor(target, !target.ended && client.queued <= QUEUE_HIGH, target.queued > 0)
     }
+  }
+
+  /** No more is to be read from the client: too much waits for its answers, for its target, or to be read by it. */
+  private get congested(): boolean {
+    if (this.ending !== '') return false
+    if (this.session.congested || this.target.queued > QUEUE_HIGH) return true
+    return this.client.queued > QUEUE_HIGH && !this.session.monitoring
   }
 
   /** Both directions are closed, as far as they will be. */

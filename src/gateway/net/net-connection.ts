@@ -23,7 +23,10 @@ export class NetConnection extends Connection {
     this.client = client
     client.on('data', (chunk) => this.onClientData(chunk))
     client.on('end', () => this.onClientEnd())
-    client.on('drain', () => this.resumeTarget())
+    client.on('drain', () => {
+      this.resumeTarget()
+      this.resumeClient()
+    })
     client.on('error', () => this.clientLost())
     client.on('close', () => this.clientClosed())
     this.startDial()
@@ -51,15 +54,28 @@ export class NetConnection extends Connection {
       this.plane.waiting.add(this)
       this.transport.startPacing()
     }
-    if (this.session.congested || this.targetFull) this.client.pause()
+    if (this.congested) this.client.pause()
   }
 
-  private get targetFull(): boolean {
-    return this.target !== null && this.target.writableLength > QUEUE_HIGH
+  /** No more is to be read from the client: too much waits for its answers, for its target, or to be read by it. */
+  private get congested(): boolean {
+    if (this.session.congested) return true
+    if (this.target !== null && this.target.writableLength > QUEUE_HIGH) return true
+    return this.client.writableLength > QUEUE_HIGH && !this.session.monitoring
   }
 
   private resumeClient(): void {
-    if (this.client.isPaused() && !this.session.congested && !this.targetFull) this.client.resume()
+    if (this.client.isPaused() && !this.congested) this.client.resume()
+  }
+
+  override onTimer(): number {
+    const wait = super.onTimer()
+    this.resumeClient()
+    return wait
+  }
+
+  override afterCall(): void {
+    this.resumeClient()
   }
 
   private onClientEnd(): void {
@@ -71,7 +87,7 @@ export class NetConnection extends Connection {
 
   private clientLost(): void {
     if (this.ending === '') this.ending = 'client reset'
-    this.target?.resetAndDestroy()
+    this.hangUp()
   }
 
   private clientClosed(): void {
@@ -160,7 +176,9 @@ export class NetConnection extends Connection {
   protected hangUp(): void {
     const target = this.target
     this.target = null
-    target?.resetAndDestroy()
+    // A socket that is still connecting would stay until it is connected, or until the system gives up.
+    if (target?.connecting) target.destroy()
+    else target?.resetAndDestroy()
   }
 
   // ------------------------------------------------------------------------------------------------------- ending
