@@ -64,11 +64,12 @@ export class Check {
   }
 
   private issue(issue: Issue, schema: z.ZodType, value: unknown, base: Path): void {
+    if (this.findings.length >= MAX_FINDINGS) return
     const inner = issue.path as (string | number)[]
     const path = [...base, ...inner]
     if (issue.code === 'unrecognized_keys') {
       const known = knownKeys(schema, inner)
-      for (const key of issue.keys) {
+      for (const key of issue.keys.slice(0, MAX_FINDINGS - this.findings.length)) {
         const message = `found unknown key ${show(key)}, expected one of: ${known.join(', ')}`
         this.errorAtKey([...path, key], 'unknown-key', `${message}${didYouMean(key, known)}`)
       }

@@ -2,7 +2,7 @@
 import type { Check } from './check.ts'
 import type { Path } from './document.ts'
 import { didYouMean, show } from './findings.ts'
-import { buildRules } from './modbus-rules.ts'
+import { buildRules, type RuleContext } from './modbus-rules.ts'
 import type { Conduit, ConduitProtocol, Limits, ModbusProtocol, Timeouts } from './model.ts'
 import {
   type ConduitDocument,
@@ -105,19 +105,20 @@ function buildOther(check: Check, raw: OtherProtocolDocument & { rules?: unknown
   }
 }
 
-function buildModbus(context: Parameters<typeof buildRules>[0], raw: ModbusDocument, path: Path): ModbusProtocol {
+function buildModbus(context: RuleContext, document: ModbusDocument, path: Path): ModbusProtocol {
   const { check } = context
-  const sound = check.sound(path)
+  // Rules are read one by one, each as far as it is sound; of the other keys only those that are.
+  const raw = { ...check.soundPart(document, path), protocol: document.protocol }
+  if (document.rules !== undefined) raw.rules = Array.isArray(document.rules) ? document.rules : []
   return {
     kind: 'modbus',
     protocol: raw.protocol,
     port: raw.port ?? 502,
     direction: raw.direction ?? null,
-    rules:
-      Array.isArray(raw.rules ?? []) && typeof (raw.direction ?? '') === 'string' ? buildRules(context, raw, path) : [],
-    limits: sound ? buildLimits(check, raw, path) : buildLimits(check, { protocol: raw.protocol }, path),
+    rules: buildRules(context, raw, path),
+    limits: buildLimits(check, raw, path),
     onDeny: raw.on_deny ?? 'exception',
-    timeouts: sound ? buildTimeouts(raw) : DEFAULT_TIMEOUTS,
+    timeouts: buildTimeouts(raw),
     position: check.source.position(path),
   }
 }

@@ -43,7 +43,13 @@ export class SourceDocument {
     }
     try {
       // The parser's own search for duplicate keys takes quadratic time.
-      const options = { lineCounter: this.lines, prettyErrors: false, stringKeys: true, uniqueKeys: false }
+      const options = {
+        lineCounter: this.lines,
+        prettyErrors: false,
+        stringKeys: true,
+        uniqueKeys: false,
+        logLevel: 'silent' as const,
+      }
       this.document = parseDocument(text, options)
       for (const { pos, message } of [...this.document.errors, ...this.document.warnings]) {
         this.problem(this.at(pos[0]), 'yaml', `not YAML: ${message.split('\n')[0]}`)

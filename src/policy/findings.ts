@@ -31,6 +31,14 @@ export function didYouMean(word: string, candidates: Iterable<string>): string {
 
 /** A value of the document as a message shows it: JSON, cut to a readable length, control characters escaped. */
 export function show(value: unknown): string {
-  const text = value === undefined ? 'nothing' : (JSON.stringify(value) ?? String(value))
+  const text = value === undefined ? 'nothing' : asJson(value)
   return text.length <= 60 ? text : `${text.slice(0, 57)}...`
+}
+
+function asJson(value: unknown): string {
+  try {
+    return JSON.stringify(value) ?? String(value)
+  } catch {
+    return 'a structure that contains itself'
+  }
 }
