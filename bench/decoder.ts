@@ -8,7 +8,13 @@ import { createRequire } from 'node:module'
 import net from 'node:net'
 import { join } from 'node:path'
 import { PairTable } from '../src/protocols/modbus/decide.ts'
-import { MAX_ADU, ModbusSession, type SessionHost, type SessionTerms } from '../src/protocols/modbus/session.ts'
+import {
+  MAX_ADU,
+  ModbusSession,
+  OPEN_GATE,
+  type SessionHost,
+  type SessionTerms,
+} from '../src/protocols/modbus/session.ts'
 import { REASON } from '../src/protocols/reason.ts'
 import { RESPONSE_BOUNDS_US } from '../src/records/counters.ts'
 import { compiled, scratch } from './machine.ts'
@@ -145,6 +151,7 @@ function session(): number[] {
     paceQueue: 16,
     paceMs: 1000,
     counters: { cells, ...at, histogram: 8330 },
+    gate: OPEN_GATE,
     bounds: Int32Array.from(RESPONSE_BOUNDS_US),
   }
   const clock = { us: 0, ms: 0 }

@@ -3,6 +3,7 @@
  * are, their time-outs, and the events on their way to the main thread.
  */
 import type { SharedLimits } from '../limits/shared-limits.ts'
+import { RECORD_DEFAULTS } from '../policy/model.ts'
 import { REASON, REASONS } from '../protocols/reason.ts'
 import type { EventInput, EventName } from '../records/catalogue.ts'
 import { WorkerClock } from './clock.ts'
@@ -11,8 +12,6 @@ import type { ListenerPlan, Plan } from './plan.ts'
 import { Storm } from './storm.ts'
 import { TimerWheel } from './timer-wheel.ts'
 
-/** Alike events are told once in this time (milliseconds). */
-const STORM_MS = 60_000
 const SWEEP_MS = 1000
 
 /** Shared-limit slots of a client and a target. */
@@ -40,7 +39,7 @@ export class DataPlane {
     this.limits = limits
     this.worker = worker
     this.send = send
-    this.storm = new Storm(STORM_MS, (event) => this.events.push({ ...event, worker: this.worker }))
+    this.storm = new Storm(RECORD_DEFAULTS.stormMs, (event) => this.events.push({ ...event, worker: this.worker }))
   }
 
   get size(): number {
@@ -54,6 +53,7 @@ export class DataPlane {
   /** Puts a plan into force: between two frames, as no frame is being read when this is called. */
   adopt(plan: Plan): void {
     this.plan = plan
+    this.storm.interval = plan.policy.gateway?.stormMs ?? RECORD_DEFAULTS.stormMs
     this.clock.read()
     for (const connection of [...this.connections]) {
       connection.adopt(plan.listeners.get(connection.listener.key))

@@ -10,6 +10,8 @@ export interface WorkerSetup {
   /** Memory of `SharedLimits` and of `SharedPresentValues`. */
   limits: SharedArrayBuffer
   values: SharedArrayBuffer
+  /** One shared cell, `Recorder.gate`. */
+  gate: Int32Array
 }
 
 export type ToWorker =

@@ -9,7 +9,7 @@ import type { ConnectionTerms, RequestTerms } from '../limits/shared-limits.ts'
 import { blockHolds, formatAddress } from '../policy/address.ts'
 import type { Conduit, Listener, ModbusProtocol, Policy, Quirk } from '../policy/model.ts'
 import { PairTable } from '../protocols/modbus/decide.ts'
-import { type SessionTerms, TOLERATE } from '../protocols/modbus/session.ts'
+import { OPEN_GATE, type SessionTerms, TOLERATE } from '../protocols/modbus/session.ts'
 import { type CellBases, type CounterLayout, RESPONSE_BOUNDS_US } from '../records/counters.ts'
 
 /** What a worker needs of its surroundings to compile a policy. */
@@ -20,6 +20,8 @@ export interface PlanContext {
   values: SharedArrayBuffer
   /** Index of each target that has had a rule with `max_step`, by `host:port`; kept over reloads. */
   targets: ReadonlyMap<string, number>
+  /** `SessionTerms.gate`; absent: nothing shuts it. */
+  gate?: Int32Array
 }
 
 export class Plan {
@@ -104,6 +106,7 @@ export class ConduitPlan {
       paceQueue: limits.paceQueue,
       paceMs: limits.paceMs,
       counters: { cells: context.cells, ...bases },
+      gate: context.gate ?? OPEN_GATE,
       bounds: Int32Array.from(RESPONSE_BOUNDS_US),
     }
     const orNone = (limit: number | null): number => limit ?? Number.POSITIVE_INFINITY

@@ -18,7 +18,8 @@ interface Kind {
 
 export class Storm {
   private readonly kinds = new Map<string, Kind>()
-  private readonly interval: number
+  /** In milliseconds. */
+  interval: number
   private readonly emit: (event: EventInput) => void
 
   /**
@@ -50,10 +51,13 @@ export class Storm {
     known.last = now
   }
 
-  /** Tells what has been held back for the interval, and forgets what has fallen silent. */
+  /**
+   * Tells what has been held back for the interval, and forgets what has fallen silent. A clock that was set back must
+   * not keep anyone silent until it is where it was.
+   */
   sweep(now: number, all = false): void {
     for (const [key, kind] of this.kinds) {
-      if (!all && now - kind.since < this.interval) continue
+      if (!all && now >= kind.since && now - kind.since < this.interval) continue
       if (kind.count === 0 || kind.example === null) {
         this.kinds.delete(key)
         continue

@@ -162,6 +162,7 @@ export class Supervisor {
       io: this.io,
       limits: this.limits,
       values: this.values,
+      gate: this.recorder.gate,
     }
     const worker = new Worker(new URL(`./worker${extname(import.meta.url)}`, import.meta.url), { workerData: setup })
     const layout = layoutOf(this.policy)

@@ -22,6 +22,8 @@ export const REASON = {
   security: 10,
   service: 11,
   node: 12,
+  /** The conduit denies everything, since evidence is required and cannot be written. */
+  evidence: 13,
 } as const
 
 /** Names of the reasons, by their integers. */

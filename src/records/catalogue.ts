@@ -63,7 +63,7 @@ export const FIELDS = {
   protocol: ['string', 'modbus.'],
   mode: ['string', 'monitor or enforce: of the conduit, or of the rule where it has its own.'],
   rule: ['string', 'The rule that decided; for a denial, the rule that came nearest to allowing it.'],
-  reason: ['string', 'pair, unit, function, address, value, rate, malformed, state, timeout.'],
+  reason: ['string', 'pair, unit, function, address, value, rate, malformed, state, timeout, evidence.'],
   detail: ['string', 'What was found and what was expected, for a person.'],
   client: ['string', "The client's address."],
   client_port: ['integer', "The client's port."],

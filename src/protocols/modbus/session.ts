@@ -66,11 +66,15 @@ export function exceptionOf(reason: number): number {
     case REASON.malformed:
       return EXCEPTION.value
     case REASON.rate:
+    case REASON.evidence:
       return EXCEPTION.busy
     default:
       return EXCEPTION.function
   }
 }
+
+/** The gate of a session that nothing shuts. */
+export const OPEN_GATE = new Int32Array(1)
 
 /** The clock of a worker: set once a batch of input, read by all its sessions. */
 export interface Clock {
@@ -110,6 +114,8 @@ export interface SessionTerms {
   paceQueue: number
   paceMs: number
   counters: SessionCells
+  /** One cell: not 0 while an enforcing conduit denies everything (`evidence.required`). Other threads write it. */
+  gate: Int32Array
   /** Upper bounds of the response time histogram, in microseconds. */
   bounds: Int32Array
 }
@@ -371,10 +377,11 @@ export class ModbusSession {
       const next = o + LENGTH_END + length
       if (next > end) break
       const identified = (buf[o + 2] | buf[o + 3]) === 0
-      const reason = identified ? table.decide(buf, o + 6, next) : REASON.malformed
+      const shut = this.terms.gate[0] !== 0
+      const reason = shut ? REASON.evidence : identified ? table.decide(buf, o + 6, next) : REASON.malformed
       let cell = reason
       if (reason !== REASON.allow || table.wouldRule !== -1) {
-        cell = this.judge(buf, o, next, reason, identified)
+        cell = this.judge(buf, o, next, reason, identified && !shut)
         if (cell < 0) {
           o = next
           if (this.closing) break
@@ -413,10 +420,11 @@ export class ModbusSession {
   /**
    * A request that the rules do not allow. Answers it, and returns -1; or, where its nearest rule only monitors,
    * returns the cell that counts it.
+   * @param decided whether the rules were asked
    */
-  private judge(buf: Uint8Array, o: number, next: number, reason: number, identified: boolean): number {
+  private judge(buf: Uint8Array, o: number, next: number, reason: number, decided: boolean): number {
     const { table, terms } = this
-    if (!identified) {
+    if (!decided) {
       table.rule = -1
       table.fault = 0
       table.wouldRule = -1
@@ -429,7 +437,8 @@ export class ModbusSession {
       this.host.report('request', reason, true, table.rule, buf, o, next, '', 0)
       return WOULD_DENY + reason
     }
-    this.deny(buf, o, next, reason, identified ? '' : 'protocol identifier is not 0')
+    const detail = reason === REASON.evidence ? 'evidence cannot be written' : 'protocol identifier is not 0'
+    this.deny(buf, o, next, reason, decided ? '' : detail)
     return -1
   }
 
