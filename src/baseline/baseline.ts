@@ -261,19 +261,25 @@ export class BaselineCollector implements FlowSink {
     const quantity = (buf[pdu + 3] << 8) | buf[pdu + 4]
     switch (entry.code) {
       case 1:
-        return entry.touch(COILS, address, quantity)
+        entry.touch(COILS, address, quantity)
+        return
       case 2:
-        return entry.touch(DISCRETE_INPUTS, address, quantity)
+        entry.touch(DISCRETE_INPUTS, address, quantity)
+        return
       case 3:
-        return entry.touch(HOLDING_REGISTERS, address, quantity)
+        entry.touch(HOLDING_REGISTERS, address, quantity)
+        return
       case 4:
-        return entry.touch(INPUT_REGISTERS, address, quantity)
+        entry.touch(INPUT_REGISTERS, address, quantity)
+        return
       case 5:
         entry.touch(COILS, address, 1)
-        return this.written(entry, COILS, address, buf[pdu + 3] === 0 ? 0 : 1)
+        this.written(entry, COILS, address, buf[pdu + 3] === 0 ? 0 : 1)
+        return
       case 6:
         entry.touch(HOLDING_REGISTERS, address, 1)
-        return this.written(entry, HOLDING_REGISTERS, address, quantity)
+        this.written(entry, HOLDING_REGISTERS, address, quantity)
+        return
       case 15:
         entry.touch(COILS, address, quantity)
         // V1.1b3 §6.11: the first coil is the least significant bit of the first byte.
@@ -283,16 +289,19 @@ export class BaselineCollector implements FlowSink {
         return
       case 16:
         entry.touch(HOLDING_REGISTERS, address, quantity)
-        return this.registers(entry, address, quantity, buf, pdu + 6)
+        this.registers(entry, address, quantity, buf, pdu + 6)
+        return
       case 22:
       case 24:
-        return entry.touch(HOLDING_REGISTERS, address, 1)
+        entry.touch(HOLDING_REGISTERS, address, 1)
+        return
       case 23: {
         const from = (buf[pdu + 5] << 8) | buf[pdu + 6]
         const number = (buf[pdu + 7] << 8) | buf[pdu + 8]
         entry.touch(HOLDING_REGISTERS, address, quantity)
         entry.touch(HOLDING_REGISTERS, from, number)
-        return this.registers(entry, from, number, buf, pdu + 10)
+        this.registers(entry, from, number, buf, pdu + 10)
+        return
       }
     }
   }

@@ -171,7 +171,10 @@ export class CaptureReader {
 
   private async readPcap(little: boolean, magic: number): Promise<void> {
     this.little = little
-    if (!(await this.fill(24))) return this.stop('the file ends within its header')
+    if (!(await this.fill(24))) {
+      this.stop('the file ends within its header')
+      return
+    }
     // The upper bits say whether frames end with a check sequence; those bytes lie behind the IP packet.
     const linkType = this.u32(20) & 0x0fffffff
     const fraction = magic === PCAP_NANO_MAGIC ? 1e-3 : 1
@@ -192,10 +195,12 @@ export class CaptureReader {
       const captured = this.u32(8)
       if (captured > MAX_BLOCK) {
         this.tally.oversized++
-        return this.stop(`damaged at byte ${this.offset}: a packet of ${captured} bytes; the rest was not read`)
+        this.stop(`damaged at byte ${this.offset}: a packet of ${captured} bytes; the rest was not read`)
+        return
       }
       if (!(await this.fill(16 + captured))) {
-        return this.stop(`cut short at byte ${this.offset}: the file ends within a packet`)
+        this.stop(`cut short at byte ${this.offset}: the file ends within a packet`)
+        return
       }
     }
   }
@@ -211,18 +216,22 @@ export class CaptureReader {
       const type = this.u32(0)
       const length = this.u32(4)
       if (length < 12 || length % 4 !== 0) {
-        return this.stop(`damaged at byte ${this.offset}: a block of ${length} bytes; the rest was not read`)
+        this.stop(`damaged at byte ${this.offset}: a block of ${length} bytes; the rest was not read`)
+        return
       }
       if (length > MAX_BLOCK) {
         this.tally.oversized++
         if (await this.skip(length)) continue
-        return this.stop('cut short: the file ends within a block')
+        this.stop('cut short: the file ends within a block')
+        return
       }
       if (!(await this.fill(length))) {
-        return this.stop(`cut short at byte ${this.offset}: the file ends within a block`)
+        this.stop(`cut short at byte ${this.offset}: the file ends within a block`)
+        return
       }
       if (this.u32(length - 4) !== length) {
-        return this.stop(`damaged at byte ${this.offset}: a block's two lengths disagree; the rest was not read`)
+        this.stop(`damaged at byte ${this.offset}: a block's two lengths disagree; the rest was not read`)
+        return
       }
       this.block(type, length)
       this.at += length

@@ -13,7 +13,14 @@ import {
 import { blockHolds, formatAddress } from '../policy/address.ts'
 import type { AddressBlock, Conduit, ModbusProtocol, Policy } from '../policy/model.ts'
 import { PairTable, type PresentValues } from '../protocols/modbus/decide.ts'
-import { type Clock, ModbusSession, type ReportKind, type SessionTerms, TOLERATE } from '../protocols/modbus/session.ts'
+import {
+  type Clock,
+  ModbusSession,
+  OPEN_GATE,
+  type ReportKind,
+  type SessionTerms,
+  TOLERATE,
+} from '../protocols/modbus/session.ts'
 import { REASON } from '../protocols/reason.ts'
 import { type CellBases, layoutOf, RESPONSE_BOUNDS_US } from '../records/counters.ts'
 import type { Flow } from './reassembly.ts'
@@ -113,6 +120,7 @@ export class Judge {
         paceQueue: 0,
         paceMs: 0,
         counters: { cells, ...bases },
+        gate: OPEN_GATE,
         bounds: Int32Array.from(RESPONSE_BOUNDS_US),
       },
       connections: {
@@ -142,7 +150,6 @@ export class Judge {
     const one = new Case(line, table)
     if (line === null || table === null) {
       this.settle(VERDICT.denied, REASON.pair)
-      this.detail = line === null ? `no conduit carries Modbus/TCP to port ${flow.targetPort} between the two` : ''
       return one
     }
     one.clientSlot = this.limits.holdSlot(line.tag, flow.clientAddress, this.clock.us)
@@ -175,7 +182,6 @@ export class Judge {
     }
     const session = this.sessionOf(one, us)
     this.settle(VERDICT.allowed, REASON.allow)
-    this.detail = ''
     if (fromClient) {
       session.onClientBytes(buf, adu, end)
       if (this.verdict === VERDICT.allowed) this.rule = one.table.rule
@@ -185,6 +191,7 @@ export class Judge {
   /** What would have been allowed in place of the latest denied request: one line. */
   explain(one: Case, code: number): string {
     if (this.detail !== '') return this.detail
+    if (one.line === null) return 'no conduit carries Modbus/TCP between the two on this port'
     return one.table === null ? 'no rule for this client and target' : one.table.explain(this.reason, code)
   }
 
@@ -202,6 +209,7 @@ export class Judge {
     this.reason = reason
     this.rule = -1
     this.fault = 0
+    this.detail = ''
   }
 
   private tick(us: number): void {

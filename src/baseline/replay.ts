@@ -35,7 +35,7 @@ export interface VerdictGroup {
   why: string
 }
 
-/** Requests on whose verdict two policies differ. */
+/** Requests on whose verdict two policies differ: `before` under the one that is compared with. */
 export interface Difference extends Omit<VerdictGroup, 'verdict' | 'kind'> {
   before: (typeof VERDICTS)[number]
   after: (typeof VERDICTS)[number]
@@ -204,7 +204,7 @@ export class Replay implements FlowSink {
   private readonly other: Docket | null
   private readonly changed = new Map<string, Timed<Difference>>()
 
-  /** @param other the policy to compare with */
+  /** @param other the policy to compare with: what differs is told as a change from it to `policy` */
   constructor(policy: Policy, other: Policy | null = null) {
     this.docket = new Docket(policy)
     this.other = other === null ? null : new Docket(other)
@@ -236,7 +236,7 @@ export class Replay implements FlowSink {
   }
 
   private differ(one: Case, two: Case, flow: Flow, buf: Uint8Array, adu: number, end: number, us: number): void {
-    const [before, after] = [this.docket.judge, (this.other as Docket).judge]
+    const [before, after] = [(this.other as Docket).judge, this.docket.judge]
     const [unit, code] = end - adu > 7 ? [buf[adu + 6], buf[adu + 7]] : [-1, -1]
     const key = `${before.verdict} ${after.verdict} ${before.rule} ${after.rule} ${before.reason} ${after.reason} ${flow.clientAddress} ${flow.targetAddress} ${flow.targetPort} ${unit} ${code}`
     const known = this.changed.get(key)
@@ -249,7 +249,7 @@ export class Replay implements FlowSink {
     if (this.changed.size === MAX_GROUPS) return
     // The side that does not allow has the reason to tell; where both object, the second.
     const [objecting, its, allowing, theirs] =
-      after.verdict === VERDICT.allowed ? [before, one, after, two] : [after, two, before, one]
+      after.verdict === VERDICT.allowed ? [before, two, after, one] : [after, one, before, two]
     this.changed.set(key, {
       first: us,
       last: us,

@@ -1,0 +1,68 @@
+/** How far a policy's rules allow what a baseline has. */
+import { blockHolds, parseAddress } from '../policy/address.ts'
+import { MODBUS_TABLES, type ModbusProtocol, type ModbusRule, type ModbusTable, type Range } from '../policy/model.ts'
+import type { BaselineFlow } from './baseline-file.ts'
+import { joinRanges } from './ranges.ts'
+
+/** What the rules of one protocol say of a flow. */
+export interface Coverage {
+  /** The part that no rule allows: the flow with the addresses that are left; null: all of it is allowed. */
+  rest: BaselineFlow | null
+  /** The deny rule that stands against it; null: none. */
+  deniedBy: ModbusRule | null
+}
+
+export function coverage(protocol: ModbusProtocol, flow: BaselineFlow): Coverage {
+  const rules = protocol.rules.filter((rule) => speaksOf(rule, flow))
+  const deniedBy = rules.find((rule) => rule.action === 'deny' && touches(rule, flow)) ?? null
+  const allowing = rules.filter((rule) => rule.action === 'allow')
+  return { rest: restOf(allowing, flow), deniedBy }
+}
+
+/** Client, target, unit and function are the rule's. */
+function speaksOf(rule: ModbusRule, flow: BaselineFlow): boolean {
+  const holds = (blocks: ModbusRule['from'], text: string): boolean => {
+    const address = parseAddress(text)
+    return address !== null && blocks.some((block) => blockHolds(block, address))
+  }
+  return (
+    holds(rule.from, flow.client) &&
+    holds(rule.to, flow.target) &&
+    (rule.unitIds === null || rule.unitIds.some(([low, high]) => flow.unit >= low && flow.unit <= high)) &&
+    rule.functions.some(({ code, sub }) => code === flow.function && (sub === null || sub === flow.sub))
+  )
+}
+
+function touches(rule: ModbusRule, flow: BaselineFlow): boolean {
+  const { addresses } = rule
+  const used = MODBUS_TABLES.filter((table) => flow.addresses[table] !== undefined)
+  if (addresses === null || used.length === 0) return true
+  return used.some((table) =>
+    flow.addresses[table]?.some((one) => addresses[table]?.some(([low, high]) => one[0] <= high && one[1] >= low)),
+  )
+}
+
+const isFileFunction = (code: number): boolean => code === 20 || code === 21
+
+function restOf(rules: readonly ModbusRule[], flow: BaselineFlow): BaselineFlow | null {
+  if (rules.some((rule) => rule.addresses === null)) return null
+  const used = MODBUS_TABLES.filter((table) => flow.addresses[table] !== undefined)
+  if (used.length === 0) return rules.length > 0 && !isFileFunction(flow.function) ? null : flow
+  // FC 23 reads and writes in one request: one rule has to hold both.
+  if (flow.function === 23)
+    return rules.some((rule) => used.every((table) => outside(rule, table, flow).length === 0)) ? null : flow
+  const addresses: BaselineFlow['addresses'] = {}
+  for (const table of used) {
+    let left = flow.addresses[table] as [number, number][]
+    for (const rule of rules) left = left.filter((one) => !within(one, rule.addresses?.[table] ?? []))
+    if (left.length > 0) addresses[table] = left
+  }
+  if (Object.keys(addresses).length === 0) return null
+  return { ...flow, addresses }
+}
+
+const outside = (rule: ModbusRule, table: ModbusTable, flow: BaselineFlow): Range[] =>
+  (flow.addresses[table] ?? []).filter((one) => !within(one, rule.addresses?.[table] ?? []))
+
+const within = (one: Range, ranges: readonly Range[]): boolean =>
+  joinRanges(ranges).some(([low, high]) => one[0] >= low && one[1] <= high)

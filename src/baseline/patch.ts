@@ -1,0 +1,182 @@
+/**
+ * What a baseline has and a policy lacks, added to the policy's own document: new rules at the end of a conduit's
+ * rules, not a byte changed elsewhere.
+ */
+import { isMap, isSeq, type Node, parseDocument, stringify, type YAMLSeq } from 'yaml'
+import { blockHolds, parseAddress } from '../policy/address.ts'
+import { checkPolicy } from '../policy/load.ts'
+import type { ModbusProtocol, Policy, Zone } from '../policy/model.ts'
+import { assess, type DecideItem, functionText, numbered } from './assess.ts'
+import type { BaselineFile, BaselineFlow } from './baseline-file.ts'
+import { coverage } from './coverage.ts'
+import { type DraftOptions, ruleNode } from './draft.ts'
+import { buildRules, type DraftRule, evidenceText } from './rules.ts'
+
+export interface Patch {
+  text: string
+  /** Rules that were added, with the conduit they were added to. */
+  added: { conduit: string; rule: DraftRule }[]
+  decide: DecideItem[]
+}
+
+/** Where rules of one conduit go. */
+interface Place {
+  conduit: string
+  /** Index of the conduit, and of the protocol in it. */
+  path: [number, number]
+  protocol: ModbusProtocol
+  flows: BaselineFlow[]
+}
+
+/**
+ * @param text the document that `policy` was read from
+ * @param policy the same, checked
+ */
+export function patchPolicy(text: string, policy: Policy, baseline: BaselineFile, options: DraftOptions): Patch {
+  const { allow, decide } = assess(baseline, options)
+  const items: Omit<DecideItem, 'id'>[] = decide.filter(({ flow }) => flow === null || !isAllowed(policy, flow))
+  const object = (flow: BaselineFlow, why: string): void => {
+    items.push({ ...flow, kind: 'out-of-place', why, flow: null })
+  }
+  const places = new Map<string, Place>()
+  for (const flow of allow) {
+    if (isAllowed(policy, flow)) continue
+    const place = placeOf(policy, flow)
+    if (typeof place === 'string') {
+      object(flow, place)
+      continue
+    }
+    const { rest, deniedBy } = coverage(place.protocol, flow)
+    if (deniedBy !== null) object(flow, `rule "${deniedBy.name}" of conduit ${place.conduit} denies it`)
+    else if (rest !== null) {
+      const known = places.get(place.conduit) ?? place
+      places.set(place.conduit, known)
+      known.flows.push(rest)
+    }
+  }
+  const names = new Map(policy.zones.flatMap((zone) => zone.assets.map((one) => [one.address.base, one.name] as const)))
+  const nameOf = (address: string): string => names.get(parseAddress(address) ?? -1n) ?? address
+  const added: Patch['added'] = []
+  let patched = text
+  for (const place of places.values()) {
+    const taken = new Set(place.protocol.rules.map((rule) => rule.name))
+    for (const rule of buildRules(place.flows, { slack: options.slack, nameOf, taken })) {
+      const next = insert(patched, place.path, rule, nameOf)
+      const refused = next === null ? 'its conduit has no list of rules to add to' : firstError(policy.file, next)
+      if (next === null || refused !== null) {
+        for (const flow of rule.evidence) object(flow, refused as string)
+        continue
+      }
+      patched = next
+      added.push({ conduit: place.conduit, rule })
+    }
+  }
+  return { text: patched, added, decide: numbered(items) }
+}
+
+const modbusOf = (
+  policy: Policy,
+): { conduit: Policy['conduits'][number]; at: [number, number]; protocol: ModbusProtocol }[] =>
+  policy.conduits.flatMap((conduit, i) =>
+    conduit.protocols.flatMap((protocol, j) =>
+      protocol.kind === 'modbus' ? [{ conduit, at: [i, j] as [number, number], protocol }] : [],
+    ),
+  )
+
+const isAllowed = (policy: Policy, flow: BaselineFlow): boolean =>
+  modbusOf(policy).some(({ protocol }) => {
+    if (protocol.port !== flow.port) return false
+    const { rest, deniedBy } = coverage(protocol, flow)
+    return rest === null && deniedBy === null
+  })
+
+/** @returns the conduit that a flow belongs to; a sentence where there is none */
+function placeOf(policy: Policy, flow: BaselineFlow): Place | string {
+  const [client, target] = [zoneOf(policy, flow.client), zoneOf(policy, flow.target)]
+  if (client === null) return `${flow.client} is in no zone of the policy`
+  if (target === null) return `${flow.target} is in no zone of the policy`
+  if (client === target) return `both are in zone ${client.id}: no conduit lies between them`
+  const between = modbusOf(policy).filter(
+    ({ conduit }) => conduit.connects.includes(client.id) && conduit.connects.includes(target.id),
+  )
+  const found = between.find(({ protocol }) => protocol.port === flow.port)
+  if (found === undefined) {
+    const port = between.length === 0 ? '' : ` on port ${flow.port}`
+    return `no conduit carries Modbus/TCP between ${client.id} and ${target.id}${port}`
+  }
+  if (found.protocol.rules.some((rule) => rule.fromProse)) {
+    return `conduit ${found.conduit.id} has no rules but its direction, and ${functionText(flow.function, flow.sub)} is not in that`
+  }
+  return { conduit: found.conduit.id, path: found.at, protocol: found.protocol, flows: [] }
+}
+
+/** The zone of an asset with this address; else the zone of the smallest network that holds it. */
+function zoneOf(policy: Policy, text: string): Zone | null {
+  const address = parseAddress(text)
+  if (address === null) return null
+  const asset = policy.zones.find((zone) => zone.assets.some((one) => one.address.base === address))
+  if (asset !== undefined) return asset
+  let best: Zone | null = null
+  let bits = -1
+  for (const zone of policy.zones) {
+    for (const block of zone.networks) {
+      if (block.bits <= bits || !blockHolds(block, address)) continue
+      best = zone
+      bits = block.bits
+    }
+  }
+  return best
+}
+
+/** @returns the document with the rule behind the last of its conduit's; null where there is no list to add to */
+function insert(
+  text: string,
+  [i, j]: [number, number],
+  rule: DraftRule,
+  nameOf: (address: string) => string,
+): string | null {
+  const document = parseDocument(text)
+  const rules = document.getIn(['conduits', i, 'protocols_allowed', j, 'rules'], true) as YAMLSeq | undefined
+  if (!isSeq(rules) || !rules.range) return null
+  const node = ruleNode(rule, nameOf)
+  if (rules.flow === true || rules.items.length === 0) {
+    const end = rules.range[1] - 1
+    if (text[end] !== ']') return null
+    const before = text.slice(0, end).trimEnd()
+    const comma = before.endsWith('[') || before.endsWith(',') ? '' : ','
+    return `${before}${comma} ${JSON.stringify(node)} ${text.slice(end)}`
+  }
+  const last = rules.items[rules.items.length - 1] as Node
+  if (!isMap(last) || !last.range) return null
+  const [start, valueEnd] = last.range
+  const lineStart = text.lastIndexOf('\n', start - 1) + 1
+  const dash = text.lastIndexOf('-', start)
+  if (dash < lineStart) return null
+  const indent = ' '.repeat(dash - lineStart)
+  // Behind the last line of the last rule, and what comment that line ends with.
+  let at = valueEnd
+  if (text[at - 1] !== '\n') {
+    const newline = text.indexOf('\n', at)
+    at = newline === -1 ? text.length : newline + 1
+  }
+  const eol = text.includes('\r\n') ? '\r\n' : '\n'
+  const lines = [...evidenceText(rule).map((line) => `# learned: ${line}`), ...ruleLines(node)]
+  const block = lines.map((line) => `${indent}${line}${eol}`).join('')
+  const head = text.slice(0, at)
+  return `${head}${head.endsWith('\n') ? '' : eol}${block}${text.slice(at)}`
+}
+
+/** The rule in block form, its lists on one line each. */
+function ruleLines(node: Record<string, unknown>): string[] {
+  return Object.entries(node).map(([key, value], index) => {
+    const flat = stringify(value, { collectionStyle: 'flow', lineWidth: 0 }).trimEnd()
+    return `${index === 0 ? '- ' : '  '}${key}: ${flat}`
+  })
+}
+
+/** @returns the first error that `check` has with a document; null: it is sound */
+function firstError(file: string, text: string): string | null {
+  const { findings, policy } = checkPolicy(file, Buffer.from(text))
+  if (policy !== null) return null
+  return findings.find((one) => one.severity === 'error')?.message ?? 'the document could not be read back'
+}
