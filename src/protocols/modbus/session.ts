@@ -366,7 +366,7 @@ export class ModbusSession {
     let from = start
     let to = start
     while (end - o >= LENGTH_END) {
-      if (this.plain) {
+      if (this.plain && this.terms.gate[0] === 0) {
         const passed = this.passRun(buf, o, end)
         if (to === from) from = to = o
         else if (to !== o) buf.copyWithin(to, o, passed)

@@ -473,3 +473,21 @@ t.test('a flood in one read: a hundred thousand denied requests are all answered
   t.equal(wrong, 0)
   t.strictSame(harness.requests(), { '6 deny function': count })
 })
+
+t.test('a gate that is shut denies what the rules allow, from the next read on', async (t) => {
+  const harness = new SessionHarness(sessionPolicy({ rules: [{ functions: ['read'] }] }))
+  const { gate } = harness.plan.terms
+  t.teardown(() => {
+    gate[0] = 0
+  })
+  harness.client(READ)
+  harness.target(answer(READ))
+  gate[0] = 1
+  harness.client(Buffer.concat([READ, READ]))
+  t.equal(harness.toTargetHex, hexOf(READ), 'nothing more has reached the target')
+  t.strictSame(harness.requests(), { '3 allow': 1, '3 deny evidence': 2 })
+  t.equal(harness.reports.at(-1)?.exception, 6, 'server device busy')
+  gate[0] = 0
+  harness.client(READ)
+  t.equal(harness.toTargetHex, hexOf(READ, READ))
+})
