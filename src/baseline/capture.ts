@@ -63,7 +63,8 @@ export class CaptureReader {
   private readonly source: ByteSource
   private readonly sink: PacketSink
   private readonly onProgress: () => void
-  private readonly buf = new Uint8Array(BUFFER)
+  // Not cleared: nothing behind `end` is ever read.
+  private readonly buf: Uint8Array = Buffer.allocUnsafeSlow(BUFFER)
   private at = 0
   private end = 0
   /** Bytes of the file before `buf[0]`. */

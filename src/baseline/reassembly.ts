@@ -322,12 +322,7 @@ export class Reassembly {
     direction.seen = true
     if (!fromClient && (flags & RST) === 0) flow.answered = true
     if ((flags & SYN) !== 0) {
-      if (!direction.known) {
-        direction.known = true
-        direction.initial = decoder.sequence
-        direction.next = (decoder.sequence + 1) >>> 0
-        direction.framer.synced = true
-      }
+      if (!direction.known) begin(direction, decoder.sequence)
       return
     }
     if ((flags & RST) !== 0) {
@@ -387,7 +382,11 @@ export class Reassembly {
       // Where both ports are a target's, the first packet is taken for the client's, unless it is a SYN's answer.
       const fromClient = toPort && !(fromPort && (decoder.flags & SYN) !== 0)
       slot.aIsClient = fromClient === this.fromA
-      return this.open(slot, buf, us, false)
+      const accepted = !fromClient && (decoder.flags & (SYN | ACK)) === (SYN | ACK)
+      const flow = this.open(slot, buf, us, accepted)
+      // A target's SYN says where the client's stream begins, too: the client's own may come late or not at all.
+      if (accepted) begin(flow.client, (decoder.acknowledged - 1) >>> 0)
+      return flow
     }
     const { payload, payloadEnd } = decoder
     if (payloadEnd === payload || slot.probes >= PROBES) {
@@ -617,6 +616,14 @@ export class Reassembly {
     if (flow.client.seen !== flow.target.seen) this.tally.oneDirection++
     this.sink.onClose(flow, us)
   }
+}
+
+/** @param initial sequence number of the SYN */
+function begin(direction: Direction, initial: number): void {
+  direction.known = true
+  direction.initial = initial
+  direction.next = (initial + 1) >>> 0
+  direction.framer.synced = true
 }
 
 /** Of two directions that wait, the one whose oldest segment came first. */
