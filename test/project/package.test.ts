@@ -29,7 +29,8 @@ t.test('the packed tarball', { timeout: 110_000 }, async (t) => {
 
   const installed = npm('install', '--omit=dev', '--no-audit', '--no-fund', '--prefer-offline', `./${filename}`)
   if (installed.status !== 0 && /ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT/.test(installed.stderr)) {
-    return t.skip('the package registry cannot be reached')
+    t.pass('installs', { skip: 'the package registry cannot be reached' })
+    return
   }
   t.equal(installed.status, 0, installed.stderr)
   const modules = readdirSync(`${directory}/node_modules`)

@@ -530,10 +530,20 @@ export class PairTable {
       if (name === undefined) return 'file records lie in no address table that the rule allows'
       return `${name} allowed: ${rangesText(terms.addresses[name] ?? [])}`
     }
-    if (reason === REASON.value) return 'a written value is outside its limits, or its present value is not known'
+    if (reason === REASON.value) return `values allowed: ${valuesText(terms.values?.[TABLES[tableOf(code)]] ?? [])}`
     return ''
   }
 }
+
+/** `100-109: 0 to 4000, steps of at most 200 from a known value`. */
+const valuesText = (limits: readonly ValueTerms[]): string =>
+  limits
+    .map(({ range, min, max, maxStep }) => {
+      const bounds = min === null && max === null ? [] : [`${min ?? 0} to ${max ?? 65535}`]
+      if (maxStep !== null) bounds.push(`steps of at most ${maxStep} from a known value`)
+      return `${rangesText([range])}: ${bounds.join(', ')}`
+    })
+    .join('; ')
 
 function rangesText(ranges: readonly (readonly [number, number])[]): string {
   if (ranges.length === 0) return 'none'
