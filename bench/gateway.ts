@@ -1,4 +1,4 @@
 /** Headgate as the benchmarks run it: `node gateway.ts POLICY`, the same as `headgate run POLICY` from the sources. */
-import { run } from '../src/cli/run.ts'
+import { runGateway } from '../src/cli/run-gateway.ts'
 
-process.exitCode = await run(process.argv[2])
+process.exitCode = await runGateway(process.argv[2])

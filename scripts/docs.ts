@@ -200,7 +200,7 @@ ${rows.join('\n')}
 function cliPage(): string {
   const help = (command: Command): string =>
     command.configureHelp({ helpWidth: 100 }).helpInformation({ error: false }).trimEnd()
-  const headgate = program(() => {})
+  const headgate = program()
   const parts = [`\`\`\`\n${help(headgate)}\n\`\`\``]
   const each = (command: Command, path: string): void => {
     for (const verb of command.commands) {

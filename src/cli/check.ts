@@ -1,43 +1,22 @@
-/** `headgate check POLICY`: everything that is wrong with a policy document, at once. */
-import { formatFinding } from '../policy/findings.ts'
-import { loadPolicy, PolicyUnreadable } from '../policy/load.ts'
-import type { Finding } from '../policy/model.ts'
+/** `headgate check`: a policy document held to all its rules; registration of the verb. */
+import { type Command, Option } from 'commander'
 
-export interface CheckOptions {
+export interface CheckFlags {
   format: 'text' | 'json'
   /** Warnings count as errors. */
   strict: boolean
 }
 
-/**
- * Findings go to stdout: as lines, or as one JSON object `{ file, sha256, ok, errors, warnings, findings }`.
- * @returns the exit code: 0 clean, 1 errors (or warnings, where strict), 2 where the file cannot be read
- */
-export function check(file: string, options: CheckOptions): number {
-  let loaded: ReturnType<typeof loadPolicy>
-  try {
-    loaded = loadPolicy(file)
-  } catch (error) {
-    if (!(error instanceof PolicyUnreadable)) throw error
-    process.stderr.write(`headgate: ${error.message}\n`)
-    return 2
-  }
-  const { policy, findings } = loaded
-  const errors = count(findings, 'error')
-  const warnings = count(findings, 'warning')
-  const ok = errors === 0 && !(options.strict && warnings > 0)
-  if (options.format === 'json') {
-    const sha256 = policy?.sha256 ?? null
-    process.stdout.write(`${JSON.stringify({ file, sha256, ok, errors, warnings, findings }, null, 2)}\n`)
-  } else {
-    for (const finding of findings) process.stdout.write(`${formatFinding(finding)}\n`)
-    const verdict = ok ? 'ok' : 'not usable'
-    process.stdout.write(`${file}: ${verdict}: ${plural(errors, 'error')}, ${plural(warnings, 'warning')}\n`)
-  }
-  return ok ? 0 : 1
+/** Adds the verb. Its exit code goes to `process.exitCode`: 0 clean, 1 findings, 2 cannot read. */
+export function check(program: Command): void {
+  program
+    .command('check')
+    .description('check a policy document; exit 0: clean, 1: findings, 2: cannot be read')
+    .argument('<policy>', 'policy document (YAML)')
+    .addOption(new Option('--format <format>', 'how to print the findings').choices(['text', 'json']).default('text'))
+    .option('--strict', 'warnings count as errors', false)
+    .action(async (policy: string, flags: CheckFlags) => {
+      const { runCheck } = await import('./check-run.ts')
+      process.exitCode = runCheck(policy, flags)
+    })
 }
-
-const count = (findings: readonly Finding[], severity: Finding['severity']): number =>
-  findings.filter((finding) => finding.severity === severity).length
-
-const plural = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`

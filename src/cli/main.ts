@@ -1,42 +1,23 @@
-/** The command line: one verb a file, each loaded when it is asked for. */
-import { readFileSync } from 'node:fs'
-import { Command, CommanderError, Option } from 'commander'
+/** The command line: one file a verb, whose work is loaded when it is asked for. */
+import { Command, CommanderError } from 'commander'
+import { VERSION } from '../version.ts'
+import { check } from './check.ts'
+import { evidence } from './evidence.ts'
+import { learn } from './learn.ts'
+import { replay } from './replay.ts'
+import { run } from './run.ts'
 
-const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
-  version: string
-}
-
-/** Builds the parser; `exit` is told the exit code of the verb that ran. */
-export function program(exit: (code: number) => void): Command {
+/** The parser, with every verb. */
+export function program(): Command {
   const headgate = new Command('headgate')
     .description('Inline proxy for an IEC 62443 conduit: lets through only what the policy allows.')
-    .version(version, '-V, --version', 'print the version')
+    .version(VERSION, '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print this help')
     .helpCommand('help [verb]', 'print the help of a verb')
     .showSuggestionAfterError()
     .configureOutput({ outputError: (text, write) => write(`headgate: ${text.replace(/^error: /, '')}`) })
     .exitOverride()
-
-  headgate
-    .command('run')
-    .description('carry the conduits of a policy, in the foreground, until SIGTERM; SIGHUP reloads the policy')
-    .argument('<policy>', 'policy document (YAML)')
-    .action(async (policy: string) => {
-      const { run } = await import('./run.ts')
-      exit(await run(policy))
-    })
-
-  headgate
-    .command('check')
-    .description('check a policy document; exit 0: clean, 1: findings, 2: cannot be read')
-    .argument('<policy>', 'policy document (YAML)')
-    .addOption(new Option('--format <format>', 'how to print the findings').choices(['text', 'json']).default('text'))
-    .option('--strict', 'warnings count as errors', false)
-    .action(async (policy: string, options: { format: 'text' | 'json'; strict: boolean }) => {
-      const { check } = await import('./check.ts')
-      exit(check(policy, options))
-    })
-
+  for (const verb of [run, check, learn, replay, evidence]) verb(headgate)
   return headgate
 }
 
@@ -50,9 +31,7 @@ export async function main(argv: readonly string[]): Promise<void> {
     })
   }
   try {
-    await program((code) => {
-      process.exitCode = code
-    }).parseAsync(argv)
+    await program().parseAsync(argv)
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error
     // Help and version were asked for, and are no error; all else is a command line that is not understood.

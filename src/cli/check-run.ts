@@ -1,0 +1,38 @@
+/** What `headgate check` does: everything that is wrong with a policy document, at once. */
+import { formatFinding } from '../policy/findings.ts'
+import { loadPolicy, PolicyUnreadable } from '../policy/load.ts'
+import type { Finding } from '../policy/model.ts'
+import type { CheckFlags } from './check.ts'
+
+/**
+ * Findings go to stdout: as lines, or as one JSON object `{ file, sha256, ok, errors, warnings, findings }`.
+ * @returns the exit code: 0 clean, 1 errors (or warnings, where strict), 2 where the file cannot be read
+ */
+export function runCheck(file: string, options: CheckFlags): number {
+  let loaded: ReturnType<typeof loadPolicy>
+  try {
+    loaded = loadPolicy(file)
+  } catch (error) {
+    if (!(error instanceof PolicyUnreadable)) throw error
+    process.stderr.write(`headgate: ${error.message}\n`)
+    return 2
+  }
+  const { policy, findings } = loaded
+  const errors = count(findings, 'error')
+  const warnings = count(findings, 'warning')
+  const ok = errors === 0 && !(options.strict && warnings > 0)
+  if (options.format === 'json') {
+    const sha256 = policy?.sha256 ?? null
+    process.stdout.write(`${JSON.stringify({ file, sha256, ok, errors, warnings, findings }, null, 2)}\n`)
+  } else {
+    for (const finding of findings) process.stdout.write(`${formatFinding(finding)}\n`)
+    const verdict = ok ? 'ok' : 'not usable'
+    process.stdout.write(`${file}: ${verdict}: ${plural(errors, 'error')}, ${plural(warnings, 'warning')}\n`)
+  }
+  return ok ? 0 : 1
+}
+
+const count = (findings: readonly Finding[], severity: Finding['severity']): number =>
+  findings.filter((finding) => finding.severity === severity).length
+
+const plural = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`

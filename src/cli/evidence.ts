@@ -1,0 +1,50 @@
+/** `headgate evidence verify|show`: registration of the verbs. */
+import { type Command, Option } from 'commander'
+
+export interface VerifyFlags {
+  key?: string[]
+  format: 'text' | 'json'
+}
+
+export const SHOW_FORMATS = ['table', 'json', 'csv'] as const
+
+export interface ShowFlags {
+  since?: string
+  until?: string
+  conduit?: string[]
+  reason?: string[]
+  event?: string[]
+  format: (typeof SHOW_FORMATS)[number]
+}
+
+/** Adds the verbs. Their exit codes go to `process.exitCode`: 0, 1 where evidence does not hold, 2 where it cannot be read. */
+export function evidence(program: Command): void {
+  const verbs = program.command('evidence').description('verify and read the evidence of a gateway')
+  verbs
+    .command('verify')
+    .description('is the evidence as it was written; exit 0: yes, 1: no, and where, 2: cannot be read')
+    .argument('<files...>', 'evidence files, or directories of them')
+    .option(
+      '--key <key...>',
+      'verifier key that is trusted (name+id+key), or a file with one; default: as the files say',
+    )
+    .addOption(new Option('--format <format>', 'how to print what was found').choices(['text', 'json']).default('text'))
+    .action(async (files: string[], flags: VerifyFlags) => {
+      const { runVerify } = await import('./evidence-run.ts')
+      process.exitCode = await runVerify(files, flags)
+    })
+  verbs
+    .command('show')
+    .description('print records; they are not verified')
+    .argument('<files...>', 'evidence files, or directories of them')
+    .option('--since <time>', 'from this time on: 2026-02-23, 2026-02-23T14:00:00Z, or how long ago: 90m, 24h, 7d')
+    .option('--until <time>', 'up to this time, written alike')
+    .option('--conduit <id...>', 'of these conduits')
+    .option('--reason <reason...>', 'denied for these reasons')
+    .option('--event <name...>', 'these events, or families such as request.*')
+    .addOption(new Option('--format <format>', 'how to print them').choices(SHOW_FORMATS).default('table'))
+    .action(async (files: string[], flags: ShowFlags) => {
+      const { runShow } = await import('./evidence-run.ts')
+      process.exitCode = await runShow(files, flags)
+    })
+}
