@@ -4,14 +4,16 @@ import type { Slots } from '../data-plane.ts'
 import type { ListenerPlan } from '../plan.ts'
 import type { EpollTransport } from './epoll-transport.ts'
 import { AREA } from './memory.ts'
+import type { Outlet } from './outbox.ts'
 import { EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, ERRNO, SyscallError } from './syscalls.ts'
 
 /** Bytes queued for one side above which the other side is no longer read. */
 const QUEUE_HIGH = 128 * 1024
 
 /** One of the two sockets. Its fields are few: there are two of these for each idle connection. */
-class Side {
+class Side implements Outlet {
   fd = -1
+  private readonly connection: EpollConnection
   /** Events waited for; -1: none, not even a hang-up. */
   events = 0
   /** Bytes that the kernel had no room for, oldest first. */
@@ -23,12 +25,20 @@ class Side {
   ending = false
   shut = false
   failed = false
+
+  constructor(connection: EpollConnection) {
+    this.connection = connection
+  }
+
+  send(from: number, to: number): void {
+    this.connection.sendNow(this, from, to)
+  }
 }
 
 export class EpollConnection extends Connection {
   private readonly transport: EpollTransport
-  private readonly client = new Side()
-  private readonly target = new Side()
+  private readonly client = new Side(this)
+  private readonly target = new Side(this)
   /** Why the target's side has failed, where it is known. */
   private failure = ''
   /** A session's call is under way: what fails in it is looked at when it returns. */
@@ -64,18 +74,20 @@ export class EpollConnection extends Connection {
   // ------------------------------------------------------------------------------------------------------- client
 
   private readClient(events: number): void {
-    const { sys } = this.transport
+    const { sys, outbox } = this.transport
     const { client } = this
     if ((client.events & EPOLLIN) === 0) {
       this.hungUp(client, events)
       return
     }
-    const length = sys.recv(client.fd)
+    const at = outbox.place()
+    const length = sys.recv(client.fd, at)
     if (length > 0) {
       if (this.ending !== '') return
+      outbox.landed(at + length)
       this.carried(length, 0)
       this.busy = true
-      this.session.onClientBytes(sys.memory.bytes, AREA.read, AREA.read + length)
+      this.session.onClientBytes(sys.memory.bytes, at, at + length)
       this.busy = false
       if (this.session.waiting && !this.gone) this.plane.waiting.add(this)
     } else if (length === 0) this.clientEnded()
@@ -114,7 +126,7 @@ export class EpollConnection extends Connection {
 
   protected dial(): void {
     const { target, transport } = this
-    Object.assign(target, new Side())
+    Object.assign(target, new Side(this))
     try {
       const { address, port } = this.listener.target
       target.fd = transport.sys.connect(address.base, port)
@@ -147,16 +159,18 @@ export class EpollConnection extends Connection {
   }
 
   private readTarget(events: number): void {
-    const { sys } = this.transport
+    const { sys, outbox } = this.transport
     const { target } = this
     if ((target.events & EPOLLIN) === 0) {
       this.hungUp(target, events)
       return
     }
-    const length = sys.recv(target.fd)
+    const at = outbox.place()
+    const length = sys.recv(target.fd, at)
     if (length > 0) {
+      outbox.landed(at + length)
       this.busy = true
-      this.session.onTargetBytes(sys.memory.bytes, AREA.read, AREA.read + length)
+      this.session.onTargetBytes(sys.memory.bytes, at, at + length)
       this.busy = false
     } else if (length === 0) this.targetEnded()
     else if (sys.errno() !== ERRNO.EAGAIN) this.target.failed = true
@@ -188,28 +202,29 @@ export class EpollConnection extends Connection {
   // ------------------------------------------------------------------------------------------------------ writing
 
   private write(side: Side, buf: Uint8Array, from: number, to: number): void {
-    if (side.queued > 0) {
+    const { sys, outbox } = this.transport
+    if (side.queued > 0) this.enqueue(side, buf, from, to)
+    else if (buf === sys.memory.bytes) outbox.add(side, from, to)
+    else if (!outbox.addCopy(side, buf, from, to)) {
+      outbox.flush()
       this.enqueue(side, buf, from, to)
-      return
+      this.flush(side)
     }
+  }
+
+  /** What the outbox held for a side: its turn is over. */
+  sendNow(side: Side, from: number, to: number): void {
     const { sys } = this.transport
-    const length = to - from
-    let at = from
-    if (buf !== sys.memory.bytes) {
-      if (length > AREA.stageBytes) {
-        this.enqueue(side, buf, from, to)
-        return
-      }
-      sys.memory.bytes.set(from === 0 && to === buf.length ? buf : buf.subarray(from, to), AREA.stage)
-      at = AREA.stage
-    }
-    const sent = sys.send(side.fd, at, length)
-    if (sent === length) return
-    if (sent < 0 && sys.errno() !== ERRNO.EAGAIN) {
-      side.failed = true
+    if (side.fd === -1) return
+    if (side.queued > 0) {
+      this.enqueue(side, sys.memory.bytes, from, to)
       return
     }
-    this.enqueue(side, buf, from + Math.max(0, sent), to)
+    const sent = sys.send(side.fd, from, to - from)
+    if (sent === to - from) return
+    if (sent < 0 && sys.errno() !== ERRNO.EAGAIN) side.failed = true
+    else this.enqueue(side, sys.memory.bytes, from + Math.max(0, sent), to)
+    this.settle()
   }
 
   private enqueue(side: Side, buf: Uint8Array, from: number, to: number): void {
@@ -243,6 +258,9 @@ export class EpollConnection extends Connection {
   private finishWrites(side: Side): void {
     if (!side.ending || side.shut || side.queued > 0 || side.fd === -1) return
     if (side === this.target && this.dialling !== -1) return
+    this.transport.outbox.flush()
+    // Now that all is sent, or queued after all.
+    if (side.shut || side.queued > 0 || side.fd === -1) return
     side.shut = true
     this.transport.sys.shutdown(side.fd)
   }
@@ -253,6 +271,11 @@ export class EpollConnection extends Connection {
   private settle(): void {
     const { client, target } = this
     if (this.gone || this.busy) return
+    if (client.ended || target.ended || this.ending !== '') {
+      // What is over depends on what has been sent.
+      this.transport.outbox.flush()
+      if (this.gone) return
+    }
     if (client.failed) {
       if (this.ending === '') this.ending = 'client reset'
       this.abort(true)
@@ -299,6 +322,7 @@ export class EpollConnection extends Connection {
   }
 
   protected close(): void {
+    this.transport.outbox.flush()
     this.client.ending = true
     this.finishWrites(this.client)
     const { target } = this
@@ -312,6 +336,7 @@ export class EpollConnection extends Connection {
   }
 
   private drop(side: Side, rst: boolean): void {
+    this.transport.outbox.flush()
     if (side.fd === -1) return
     const { fd } = side
     side.fd = -1

@@ -10,6 +10,7 @@ import type { ListenerPlan } from '../plan.ts'
 import { TimerWheel } from '../timer-wheel.ts'
 import type { Transport } from '../transport.ts'
 import { EpollConnection } from './epoll-connection.ts'
+import { Outbox } from './outbox.ts'
 import { EPOLLIN, ERRNO, SyscallError, Syscalls } from './syscalls.ts'
 
 /** Connections taken at one turn of the loop, so that a burst of them does not keep established ones waiting. */
@@ -23,12 +24,16 @@ export class EpollTransport implements Transport {
   readonly plane: DataPlane
   readonly sys = new Syscalls()
   readonly epoll = this.sys.epoll()
+  readonly outbox = new Outbox(this.sys.memory)
   /** Written to by the main thread when it has sent a message. */
   readonly wakeFd = this.sys.eventfd()
   private readonly shared: boolean
   private readonly listeners = new Map<number, string>()
   /** Connections by the descriptors of both their sides. */
   private readonly byFd: (EpollConnection | null)[] = []
+  /** The turn of the loop at which each descriptor was last attached. */
+  private readonly attachedAt: number[] = []
+  private turn = 0
   private readonly onWake: () => void
   private spare = openSpare()
   private stopped = false
@@ -72,8 +77,12 @@ export class EpollTransport implements Transport {
   }
 
   attach(fd: number, connection: EpollConnection, events: number): void {
-    while (this.byFd.length <= fd) this.byFd.push(null)
+    while (this.byFd.length <= fd) {
+      this.byFd.push(null)
+      this.attachedAt.push(0)
+    }
     this.byFd[fd] = connection
+    this.attachedAt[fd] = this.turn
     this.sys.watch(this.epoll, fd, events)
   }
 
@@ -88,21 +97,29 @@ export class EpollTransport implements Transport {
     while (!this.stopped) {
       const count = sys.wait(this.epoll, this.patience())
       plane.clock.read()
+      this.turn = (this.turn + 1) | 0
       for (let i = 0; i < count; i++) {
         const fd = words[i * 3 + 1]
         const connection = fd < this.byFd.length ? this.byFd[fd] : null
-        if (connection !== null) connection.onEvent(fd, words[i * 3])
-        else if (this.listeners.has(fd)) this.accept(fd)
-        else if (fd === this.wakeFd) {
+        if (connection !== null) {
+          // A descriptor attached at this very turn: the event is that of the socket which had its number before.
+          if (this.attachedAt[fd] !== this.turn) connection.onEvent(fd, words[i * 3])
+        } else if (this.listeners.has(fd)) {
+          // Those that are established do not wait for a burst of new ones.
+          this.outbox.flush()
+          this.accept(fd)
+        } else if (fd === this.wakeFd) {
           sys.quiet(fd)
           this.onWake()
         }
       }
       if (plane.waiting.size > 0) plane.pace()
+      this.outbox.finish()
       const { ms } = plane.clock
       if (ms - this.tickedMs >= TimerWheel.interval || ms < this.tickedMs) {
         this.tickedMs = ms
         plane.tick()
+        this.outbox.finish()
       }
     }
   }

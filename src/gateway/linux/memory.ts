@@ -3,27 +3,34 @@
  * an offset and a length that lie within it.
  */
 
+const TURN_BYTES = 1 << 18
+const STAGE_BYTES = 1 << 18
+const EVENTS = 512
+const EPOLL = TURN_BYTES + STAGE_BYTES
+const ADDRESS = EPOLL + EVENTS * 12
+const OPTION = ADDRESS + 40
+
 /** Where things stand in the memory, in bytes. */
 export const AREA = {
-  /** Room for the part of a frame that came before what is read now. */
+  /** What one turn of the loop reads: see `Outbox`. */
   head: 0,
-  /** `recv` writes here. */
-  read: 512,
+  turnEnd: TURN_BYTES,
+  /** One `recv` takes at most this. */
   readBytes: 65536,
   /** What is sent from elsewhere is copied here first. */
-  stage: 512 + 65536,
-  stageBytes: 1 << 18,
+  stage: TURN_BYTES,
+  stageBytes: STAGE_BYTES,
   /** `struct epoll_event` × `events`. */
-  epoll: 512 + 65536 + (1 << 18),
-  events: 512,
+  epoll: EPOLL,
+  events: EVENTS,
   /** `struct sockaddr_in6`, and its length behind it. */
-  address: 512 + 65536 + (1 << 18) + 512 * 12,
+  address: ADDRESS,
   addressBytes: 28,
-  addressLength: 512 + 65536 + (1 << 18) + 512 * 12 + 32,
+  addressLength: ADDRESS + 32,
   /** Values of socket options, and of the eventfd. */
-  option: 512 + 65536 + (1 << 18) + 512 * 12 + 40,
+  option: OPTION,
   optionBytes: 16,
-  size: 512 + 65536 + (1 << 18) + 512 * 12 + 64,
+  size: OPTION + 24,
 } as const
 
 export class Memory {

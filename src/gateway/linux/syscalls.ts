@@ -124,8 +124,8 @@ export class Syscalls {
       listen: call('int listen(int, int)'),
       accept4: call('int accept4(int, uintptr_t, uintptr_t, int)'),
       connect: call('int connect(int, uintptr_t, uint)'),
-      recv: call('long recv(int, uintptr_t, size_t, int)'),
-      send: call('long send(int, uintptr_t, size_t, int)'),
+      recv: call('int recv(int, uintptr_t, size_t, int)'),
+      send: call('int send(int, uintptr_t, size_t, int)'),
       close: call('int close(int)'),
       shutdown: call('int shutdown(int, int)'),
       setsockopt: call('int setsockopt(int, int, int, uintptr_t, uint)'),
@@ -135,7 +135,7 @@ export class Syscalls {
       epoll_ctl: call('int epoll_ctl(int, int, int, uintptr_t)'),
       epoll_wait: call('int epoll_wait(int, uintptr_t, int, int)'),
       eventfd: call('int eventfd(uint, int)'),
-      read: call('long read(int, uintptr_t, size_t)'),
+      read: call('int read(int, uintptr_t, size_t)'),
     }
     this.recvCall = this.calls.recv
     this.sendCall = this.calls.send
@@ -148,9 +148,9 @@ export class Syscalls {
 
   // -------------------------------------------------------------------------------------------------- hot path
 
-  /** Reads into the read area. @returns bytes read, 0 at the end of the stream, or -1 (see `errno`) */
-  recv(fd: number): number {
-    return this.recvCall(fd, this.memory.pointer(AREA.read, AREA.readBytes), AREA.readBytes, 0)
+  /** Reads at most `AREA.readBytes` to `at`. @returns bytes read, 0 at the end of the stream, or -1 (see `errno`) */
+  recv(fd: number, at: number): number {
+    return this.recvCall(fd, this.memory.pointer(at, AREA.readBytes), AREA.readBytes, 0)
   }
 
   /** Sends `length` bytes of the memory from `at`. @returns bytes sent, or -1 (see `errno`) */
