@@ -1,6 +1,7 @@
 /** The command line: one file a verb, whose work is loaded when it is asked for. */
 import { Command, CommanderError } from 'commander'
 import { VERSION } from '../version.ts'
+import { bench } from './bench.ts'
 import { check } from './check.ts'
 import { evidence } from './evidence.ts'
 import { learn } from './learn.ts'
@@ -17,7 +18,7 @@ export function program(): Command {
     .showSuggestionAfterError()
     .configureOutput({ outputError: (text, write) => write(`headgate: ${text.replace(/^error: /, '')}`) })
     .exitOverride()
-  for (const verb of [run, check, learn, replay, evidence]) verb(headgate)
+  for (const verb of [run, check, learn, replay, evidence, bench]) verb(headgate)
   return headgate
 }
 
