@@ -6,7 +6,7 @@ import { Recorder } from '../records/recorder.ts'
 import { VERSION } from '../version.ts'
 import { unavailable } from './linux/syscalls.ts'
 import { listenKey } from './plan.ts'
-import { Supervisor } from './supervisor.ts'
+import { ListenError, Supervisor } from './supervisor.ts'
 
 /** The gateway cannot start: one line for a person. */
 export class StartError extends Error {}
@@ -20,6 +20,7 @@ export class Gateway {
   private readonly io: 'epoll' | 'net'
   /** Why the portable transport is used where it was not asked for. */
   private readonly ioDetail: string
+  private ready = false
 
   constructor(policy: Policy) {
     this.policy = policy
@@ -29,7 +30,7 @@ export class Gateway {
     }
     this.recorder = new Recorder({ level: gateway.log.level })
     this.metrics = new Metrics(this.recorder, VERSION)
-    this.page = new MetricsServer(this.metrics)
+    this.page = new MetricsServer(this.metrics, () => this.ready && this.supervisor.alive)
     const missing = gateway.io === 'net' ? 'asked for' : unavailable()
     this.io = missing === null ? 'epoll' : 'net'
     this.ioDetail = gateway.io === 'net' ? '' : (missing ?? '')
@@ -49,9 +50,7 @@ export class Gateway {
       if (gateway?.metrics) {
         const { host, port } = gateway.metrics
         metrics = await this.page.listen(host, port).catch((error: NodeJS.ErrnoException) => {
-          throw new StartError(
-            `cannot open the metrics page on ${listenKey({ host, port })}: ${error.code ?? error.message}`,
-          )
+          throw new ListenError(listenKey({ host, port }), error.code ?? error.message, ' for the metrics page')
         })
       }
       await this.supervisor.start()
@@ -62,7 +61,7 @@ export class Gateway {
       throw error instanceof StartError ? error : new StartError((error as Error).message)
     }
     this.inForce()
-    this.page.ready = true
+    this.ready = true
     const listeners = gateway?.listeners.map((l) => `${listenKey(l.listen)} -> ${l.target.name}`).join(', ')
     this.recorder.record({ event: 'gateway.ready', version: VERSION, io: this.io, listeners, metrics })
   }
@@ -101,11 +100,16 @@ export class Gateway {
       return
     }
     const former = new Map(this.policy.conduits.map((conduit) => [conduit.id, conduit.mode]))
+    const kept = keptUntilRestart(this.policy, policy)
     this.policy = policy
     await this.recorder.configure(policy.sha256, policy.gateway)
     this.metrics.reloaded('loaded')
     this.inForce()
     this.warn(findings)
+    if (kept !== '') {
+      const detail = `changed, but in force from the next start only: ${kept}`
+      this.recorder.record({ event: 'policy.warning', file: policy.file, finding: 'needs-restart', detail })
+    }
     for (const { id, mode } of policy.conduits) {
       const before = former.get(id)
       if (before !== undefined && before !== mode) {
@@ -120,12 +124,26 @@ export class Gateway {
     this.metrics.reloaded('rejected')
   }
 
+  /** Ends a stop that waits for outstanding requests. */
+  hurry(): void {
+    this.supervisor.hurry()
+  }
+
   async stop(signal: string): Promise<void> {
-    this.page.ready = false
+    this.ready = false
     this.recorder.record({ event: 'gateway.stopping', signal })
     await this.supervisor.stop(this.policy.gateway?.drainMs ?? 0)
     this.recorder.record({ event: 'gateway.stopped' })
     await this.page.close()
     await this.recorder.close()
   }
+}
+
+/** Settings of the gateway's that a reload would change but cannot. */
+function keptUntilRestart(former: Policy, next: Policy): string {
+  const settings = ['metrics', 'workers', 'io', 'log'] as const
+  const changed = settings.filter(
+    (key) => JSON.stringify(former.gateway?.[key]) !== JSON.stringify(next.gateway?.[key]),
+  )
+  return changed.map((key) => `gateway.${key}`).join(', ')
 }

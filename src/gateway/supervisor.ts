@@ -10,7 +10,7 @@ import { Worker } from 'node:worker_threads'
 import { valuesBytes } from '../limits/present-values.ts'
 import { limitsBytes, SharedLimits } from '../limits/shared-limits.ts'
 import type { Policy } from '../policy/model.ts'
-import { type CounterLayout, cellsBytes, layoutOf } from '../records/counters.ts'
+import { cellsBytes, layoutOf } from '../records/counters.ts'
 import type { Metrics } from '../records/metrics.ts'
 import type { Recorder } from '../records/recorder.ts'
 import { WorkerClock } from './clock.ts'
@@ -18,9 +18,10 @@ import type { FromWorker, ToWorker, WorkerSetup } from './messages.ts'
 import { listenKey, steppedTargets } from './plan.ts'
 
 const MAX_WORKERS = 64
-/** A worker that dies this often within a minute is not the victim of an accident. */
+/** When workers die this often within a minute, they are not victims of an accident: others come less often. */
 const MAX_RESTARTS = 10
 const RESTART_MS = 100
+const RETRY_MS = 5000
 const AGE_MS = 60_000
 /** Targets whose register values can be remembered (`max_step`). */
 const MAX_STEPPED = 127
@@ -28,13 +29,13 @@ const MAX_STEPPED = 127
 /** A listener's address cannot be had. */
 export class ListenError extends Error {
   readonly code: string
-  constructor(listen: string, code: string) {
+  constructor(listen: string, code: string, what = '') {
     const why: Record<string, string> = {
       EADDRINUSE: 'the address is in use',
       EACCES: 'no permission (ports below 1024 need CAP_NET_BIND_SERVICE)',
       EADDRNOTAVAIL: 'this machine has no such address',
     }
-    super(`cannot listen on ${listen}: ${why[code] ?? code}`)
+    super(`cannot listen on ${listen}${what}: ${why[code] ?? code}`)
     this.code = code
   }
 }
@@ -42,8 +43,6 @@ export class ListenError extends Error {
 interface Member {
   index: number
   worker: Worker
-  layout: CounterLayout
-  cells: SharedArrayBuffer
   /** Resolved when the policy of this version is in force, or its listeners have failed. */
   waiting: Map<number, (failure: ListenError | null) => void>
   drained: () => void
@@ -70,6 +69,7 @@ export class Supervisor {
   private policy: Policy
   private version = 0
   private stopping = false
+  private hurried: () => void = () => {}
 
   constructor(policy: Policy, io: 'epoll' | 'net', recorder: Recorder, metrics: Metrics) {
     this.policy = policy
@@ -99,8 +99,16 @@ export class Supervisor {
    */
   async reload(policy: Policy): Promise<void> {
     await this.probe(policy)
+    const former = this.policy
     this.policy = policy
-    await this.distribute(policy)
+    try {
+      await this.distribute(policy)
+    } catch (error) {
+      // Some workers have it already.
+      this.policy = former
+      await this.distribute(former).catch(() => {})
+      throw error
+    }
   }
 
   /**
@@ -133,13 +141,13 @@ export class Supervisor {
   }
 
   private give(member: Member, policy: Policy, version: number): Promise<ListenError | null> {
+    // The one that takes a dead worker's place is given the policy then in force.
+    if (member.worker.threadId === -1) return Promise.resolve(null)
     const layout = layoutOf(policy)
     const cells = new SharedArrayBuffer(cellsBytes(layout))
     return new Promise((resolve) => {
       member.waiting.set(version, (failure) => {
         this.metrics.attach(member.index, layout, cells)
-        member.layout = layout
-        member.cells = cells
         resolve(failure)
       })
       this.say(member, { type: 'policy', version, policy, layout, cells, targets: this.targets })
@@ -165,12 +173,9 @@ export class Supervisor {
       gate: this.recorder.gate,
     }
     const worker = new Worker(new URL(`./worker${extname(import.meta.url)}`, import.meta.url), { workerData: setup })
-    const layout = layoutOf(this.policy)
     const member: Member = {
       index,
       worker,
-      layout,
-      cells: new SharedArrayBuffer(cellsBytes(layout)),
       waiting: new Map(),
       drained: () => {},
       stopping: false,
@@ -199,8 +204,7 @@ export class Supervisor {
   }
 
   private onExit(member: Member, why: string): void {
-    const cells = new Float64Array(member.cells)
-    const lost = member.layout.conduits.reduce((sum, bases) => sum + cells[bases.open], 0)
+    const lost = this.metrics.openConnections(member.index)
     this.metrics.retire(member.index)
     new SharedLimits(this.limits, 0).forfeit(member.index)
     for (const resolve of member.waiting.values()) resolve(null)
@@ -209,24 +213,33 @@ export class Supervisor {
     const now = Date.now()
     this.restarts = this.restarts.filter((time) => now - time < 60_000)
     this.restarts.push(now)
-    if (this.restarts.length > MAX_RESTARTS) {
-      this.recorder.record({
-        event: 'worker.failed',
-        worker: member.index,
-        detail: `${why}; given up`,
-        connections: lost,
-      })
-      if (this.members.every((other) => other === member || other.worker.threadId === -1)) process.exitCode = 1
-      return
-    }
-    this.recorder.record({ event: 'worker.restarted', worker: member.index, detail: why, connections: lost })
+    const often = this.restarts.length > MAX_RESTARTS
+    this.recorder.record({
+      event: often ? 'worker.failed' : 'worker.restarted',
+      worker: member.index,
+      detail: often ? `${why}; the next is started in ${RETRY_MS / 1000} s` : why,
+      connections: lost,
+    })
     this.metrics.workerRestarted()
-    setTimeout(() => {
-      if (this.stopping) return
-      const next = this.spawn(member.index)
-      this.members[member.index] = next
-      void this.give(next, this.policy, this.version)
-    }, RESTART_MS)
+    setTimeout(() => void this.replace(member.index), often ? RETRY_MS : RESTART_MS)
+  }
+
+  private async replace(index: number): Promise<void> {
+    if (this.stopping) return
+    const next = this.spawn(index)
+    this.members[index] = next
+    const failure = await this.give(next, this.policy, this.version)
+    if (failure !== null) this.recorder.record({ event: 'worker.failed', worker: index, detail: failure.message })
+  }
+
+  /** Whether a worker lives that can take connections. */
+  get alive(): boolean {
+    return this.members.some((member) => member.worker.threadId !== -1)
+  }
+
+  /** Ends the waiting of `stop`. */
+  hurry(): void {
+    this.hurried()
   }
 
   /** Stops accepting, lets outstanding requests finish for at most `drainMs`, and ends the workers. */
@@ -240,7 +253,14 @@ export class Supervisor {
           this.say(member, { type: 'drain' })
         }),
     )
-    await Promise.race([Promise.all(drained), new Promise((resolve) => setTimeout(resolve, drainMs))])
+    await new Promise<void>((resolve) => {
+      const patience = setTimeout(resolve, drainMs)
+      this.hurried = () => {
+        clearTimeout(patience)
+        resolve()
+      }
+      void Promise.all(drained).then(this.hurried)
+    })
     await Promise.all(
       this.members.map(
         (member) =>

@@ -21,6 +21,9 @@ interface Source {
   cells: Float64Array
 }
 
+/** After a reload, connections that it ends count where they did until they are gone: so many layouts are read. */
+const LAYOUTS_READ = 4
+
 /** Cells of a block before its rules: the same for every layout. */
 const BLOCK = (bases: CellBases): number => bases.rules - bases.requests
 
@@ -32,7 +35,10 @@ const verdictOf = (cell: number): { verdict: string; reason: string } => ({
 export class Metrics {
   readonly registry = new Registry()
   private readonly retired = new Map<string, Totals>()
-  private readonly sources = new Map<number, Source>()
+  /** By worker, the latest first. */
+  private readonly sources = new Map<number, Source[]>()
+  /** Of the policy in force: what is shown. */
+  private layout: CounterLayout = { conduits: [], size: 0 }
   private readonly families: Metric[] = []
   private readonly recorder: Recorder
   private readonly requests
@@ -133,16 +139,29 @@ export class Metrics {
 
   /** A worker counts in `cells` from now on, laid out by `layout`. What it counted before is kept. */
   attach(worker: number, layout: CounterLayout, memory: SharedArrayBuffer): void {
-    this.retire(worker)
-    this.sources.set(worker, { layout, cells: new Float64Array(memory) })
+    this.layout = layout
+    const sources = [{ layout, cells: new Float64Array(memory) }, ...(this.sources.get(worker) ?? [])]
+    for (const source of sources.splice(LAYOUTS_READ)) this.keep(source)
+    this.sources.set(worker, sources)
   }
 
-  /** A worker counts no more where it did: adds its counts to the totals. */
+  /** A worker counts no more: adds its counts to the totals. */
   retire(worker: number): void {
-    const source = this.sources.get(worker)
-    if (source === undefined) return
+    for (const source of this.sources.get(worker) ?? []) this.keep(source)
     this.sources.delete(worker)
-    for (const bases of source.layout.conduits) this.fold(bases, source.cells, this.totals(this.retired, bases), false)
+  }
+
+  private keep({ layout, cells }: Source): void {
+    for (const bases of layout.conduits) this.fold(bases, cells, this.totals(this.retired, bases), false)
+  }
+
+  /** Open connections of a worker. */
+  openConnections(worker: number): number {
+    const sources = this.sources.get(worker) ?? []
+    return sources.reduce(
+      (all, { layout, cells }) => layout.conduits.reduce((sum, bases) => sum + cells[bases.open], all),
+      0,
+    )
   }
 
   policyLoaded(sha256: string, file: string, modes: ReadonlyMap<string, boolean>): void {
@@ -196,17 +215,13 @@ export class Metrics {
   /** All counts of all workers, living and gone, with the bases to read them by (relative to the block's start). */
   private sum(): { bases: CellBases; totals: Totals }[] {
     const sums = new Map<string, Totals>()
-    const known = new Map<string, CellBases>()
     for (const [key, totals] of this.retired) {
       sums.set(key, { cells: totals.cells.slice(), rules: new Map([...totals.rules].map(([n, v]) => [n, [...v]])) })
     }
-    for (const { layout, cells } of this.sources.values()) {
-      for (const bases of layout.conduits) {
-        known.set(this.key(bases), bases)
-        this.fold(bases, cells, this.totals(sums, bases), true)
-      }
+    for (const { layout, cells } of [...this.sources.values()].flat()) {
+      for (const bases of layout.conduits) this.fold(bases, cells, this.totals(sums, bases), true)
     }
-    return [...known].map(([key, bases]) => ({ bases, totals: sums.get(key) as Totals }))
+    return this.layout.conduits.map((bases) => ({ bases, totals: this.totals(sums, bases) }))
   }
 
   private collect(): void {
@@ -240,7 +255,8 @@ export class Metrics {
         const count = at(bases.tolerated + i)
         if (count > 0) this.tolerated.labels({ conduit, quirk }).inc(count)
       }
-      for (const [rule, counts] of totals.rules) {
+      for (const rule of bases.ruleNames) {
+        const counts = totals.rules.get(rule) ?? [0, 0, 0]
         // A rule that nothing used is shown with its zeros: that is what tells it.
         for (const [v, verdict] of ['allow', 'deny', 'would_deny'].entries()) {
           if (v === 0 || counts[v] > 0) this.ruleRequests.labels({ conduit, rule, verdict }).inc(counts[v])

@@ -23,6 +23,8 @@ const PINO_LEVEL: Record<SeverityName, 'fatal' | 'error' | 'warn' | 'info' | 'de
 
 /** Log lines that may wait for a slow reader of stdout, in bytes. */
 const LOG_BACKLOG = 8 << 20
+/** How long the end waits for the log's reader. */
+const FLUSH_MS = 1000
 
 export interface RecorderOptions {
   level: 'debug' | 'info' | 'warn' | 'error'
@@ -52,11 +54,17 @@ export class Recorder {
   private policy = ''
   private sequence = 0
   private closed = false
+  private logEnded = false
   /** Tells the events of this start of the gateway from those of another, and sorts after those before it. */
   private readonly start = `${Date.now().toString(36).padStart(9, '0')}-${randomBytes(4).toString('hex')}`
 
   constructor(options: RecorderOptions) {
-    this.destination = pino.destination({ fd: options.fd ?? 1, sync: false, maxLength: LOG_BACKLOG })
+    this.destination = pino.destination({
+      fd: options.fd ?? 1,
+      sync: false,
+      maxLength: LOG_BACKLOG,
+      retryEAGAIN: () => !this.logEnded,
+    })
     this.destination.on('drop', () => this.count('log', 'lost', 1))
     // A reader that has gone (EPIPE) must not stop the gateway.
     this.destination.on('error', () => this.count('log', 'lost', 1))
@@ -168,7 +176,7 @@ export class Recorder {
     const body = JSON.stringify(record)
     evidence?.append(body, record.time)
     for (const sink of this.sinkList) sink.write(record, body)
-    this.log[PINO_LEVEL[record.severity]](record)
+    if (!this.logEnded) this.log[PINO_LEVEL[record.severity]](record)
     this.count('log', 'sent', 1)
     return record
   }
@@ -189,10 +197,21 @@ export class Recorder {
     this.closed = true
     this.sinkList = []
     await this.evidence?.close()
-    try {
-      this.destination.flushSync()
-    } catch {
-      // Stdout is gone; there is nobody left to tell.
-    }
+    await this.endLog()
+  }
+
+  /** Stdout may be gone, full, or a pipe that nobody reads: it is waited for, but not for ever. */
+  private async endLog(): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const patience = setTimeout(resolve, FLUSH_MS)
+      const done = (): void => {
+        clearTimeout(patience)
+        resolve()
+      }
+      this.destination.once('close', done).once('error', done)
+      this.destination.end()
+    })
+    this.logEnded = true
+    this.destination.destroy()
   }
 }
