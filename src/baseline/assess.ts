@@ -187,6 +187,8 @@ export function isAbout(
   denied: { client: string; target: string; unit: number | null; function: number | null; reason: string },
 ): boolean {
   if (one.client !== denied.client || (one.target !== null && one.target !== denied.target)) return false
+  // What a pair may do at all is at issue as soon as anything between the two is.
+  if (denied.reason === 'pair') return true
   if (one.kind === 'rate') return denied.reason === 'rate'
   if (one.unit !== null && denied.unit !== one.unit) return false
   if (one.function !== null && denied.function !== one.function) return false

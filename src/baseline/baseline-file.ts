@@ -106,7 +106,7 @@ export function parseBaseline(text: string, name: string): BaselineFile {
   try {
     value = JSON.parse(text)
   } catch (error) {
-    throw new NotABaseline(`${name}: not JSON: ${(error as Error).message}`)
+    throw new NotABaseline(`${name}: not JSON: ${(error as Error).message.replaceAll(/\s+/g, ' ')}`)
   }
   const { version } = (value ?? {}) as { version?: unknown }
   if (typeof version === 'number' && version > BASELINE_VERSION) {

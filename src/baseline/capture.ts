@@ -31,9 +31,9 @@ export interface CaptureTally {
   stopped: string | null
 }
 
-/** Longest packet or block that is taken: four times the longest snapshot length in use. */
-export const MAX_BLOCK = 1 << 20
-const BUFFER = 4 << 20
+/** Longest packet or block that is taken: twice the longest snapshot length in use. */
+export const MAX_BLOCK = 1 << 19
+const BUFFER = 1 << 20
 const MAX_INTERFACES = 65536
 
 interface Interface {

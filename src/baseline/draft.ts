@@ -36,7 +36,7 @@ interface ConduitPart {
 
 export function draftPolicy(baseline: BaselineFile, options: DraftOptions = DRAFT_DEFAULTS): Draft {
   const { allow, decide } = assess(baseline, options)
-  const places = propose(allow)
+  const places = propose(allow, baseline.flows)
   const circular = new Set(places.circular)
   const items: Omit<DecideItem, 'id'>[] = [...decide]
   for (const flow of circular) {

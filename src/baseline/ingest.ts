@@ -80,7 +80,7 @@ function notes(capture: CaptureTally, streams: StreamTally): string[] {
   if (capture.stopped !== null) lines.push(capture.stopped)
   const { packets } = streams
   say(capture.snapped, `${plural(capture.snapped, 'packet')} cut short by the capture (snapshot length)`)
-  say(capture.oversized, `${plural(capture.oversized, 'block')} of more than 1 MiB not read`)
+  say(capture.oversized, `${plural(capture.oversized, 'block')} of more than 512 KiB not read`)
   say(capture.orphaned, `${plural(capture.orphaned, 'packet')} of an interface that the file does not describe`)
   say(capture.backwards, `time goes back by more than a second ${plural(capture.backwards, 'time')}`)
   for (const [type, n] of streams.linkTypes) {

@@ -1,6 +1,6 @@
 /** Assets and zones, proposed from addresses and from who asks whom. */
 import { parseAddress } from '../policy/address.ts'
-import { isWrite } from '../protocols/modbus/function-codes.ts'
+import { functionClass, isWrite } from '../protocols/modbus/function-codes.ts'
 import type { BaselineFlow } from './baseline-file.ts'
 
 export interface ProposedAsset {
@@ -35,17 +35,20 @@ const PREFIX: Readonly<Record<string, string>> = {
   'engineering-workstation': 'EWS',
 }
 
-/** A client that writes at most this share of its requests writes rarely: an engineering workstation. */
-const FEW_WRITES = 0.05
+/** A client that writes at most this share of its requests, or this often, writes rarely: an engineering workstation. */
+const FEW_WRITES = { share: 0.05, number: 10 }
 
-/** @param flows those that rules will allow */
-export function propose(flows: readonly BaselineFlow[]): Places {
+/**
+ * @param flows those that rules will allow
+ * @param all all of the baseline: what a host tries tells its role, allowed or not
+ */
+export function propose(flows: readonly BaselineFlow[], all: readonly BaselineFlow[] = flows): Places {
   const { tiers, circular } = tiersOf(flows)
   const addresses = [...tiers.keys()].sort(byAddress)
   const numbers = new Map<string, number>()
   const assetOf = new Map<string, ProposedAsset>()
   for (const address of addresses) {
-    const role = roleOf(address, flows)
+    const role = roleOf(address, flows, all)
     const number = (numbers.get(role) ?? 0) + 1
     numbers.set(role, number)
     assetOf.set(address, { name: `${PREFIX[role]}-${String(number).padStart(2, '0')}`, address, role })
@@ -105,13 +108,16 @@ function tiersOf(flows: readonly BaselineFlow[]): { tiers: Map<string, number>; 
   return { tiers, circular }
 }
 
-function roleOf(address: string, flows: readonly BaselineFlow[]): string {
-  const asks = flows.filter((flow) => flow.client === address)
+function roleOf(address: string, flows: readonly BaselineFlow[], all: readonly BaselineFlow[]): string {
+  const asks = all.filter((flow) => flow.client === address)
   if (flows.some((flow) => flow.target === address)) return asks.length > 0 ? 'gateway' : 'plc'
-  const requests = asks.reduce((sum, flow) => sum + flow.requests, 0)
-  const writes = asks.reduce((sum, flow) => sum + (isWrite(flow.function) ? flow.requests : 0), 0)
+  const sum = (some: readonly BaselineFlow[]): number => some.reduce((total, flow) => total + flow.requests, 0)
+  const changing = asks.filter((flow) => isWrite(flow.function))
+  const writes = sum(changing)
   if (writes === 0) return 'historian'
-  return writes <= requests * FEW_WRITES ? 'engineering-workstation' : 'hmi'
+  const programs = changing.some((flow) => functionClass(flow.function) !== 'public')
+  const few = writes <= sum(asks) * FEW_WRITES.share || writes < FEW_WRITES.number
+  return programs || few ? 'engineering-workstation' : 'hmi'
 }
 
 /** The /24 of an IPv4 address, the /64 of an IPv6 address. */

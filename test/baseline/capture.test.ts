@@ -463,7 +463,7 @@ t.test('any chunking of the file gives the same', async (t) => {
 })
 
 t.test('cut at every byte: what is whole is used, nothing throws', async (t) => {
-  const packets = someTraffic().slice(0, 20)
+  const packets = someTraffic().slice(0, 13)
   for (const file of [pcapFile(packets), pcapngFile(packets)]) {
     let before = 0
     for (let length = 0; length <= file.length; length++) {
@@ -471,7 +471,7 @@ t.test('cut at every byte: what is whole is used, nothing throws', async (t) => 
       if (seen < before) t.fail(`${length} bytes give ${seen} requests, one less gave ${before}`)
       before = seen
     }
-    t.ok(before > 5)
+    t.ok(before > 3)
   }
   const file = gzipSync(pcapFile(someTraffic()))
   const { baseline, ingested } = await learnBytes(file.subarray(0, file.length - 20))
