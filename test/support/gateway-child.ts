@@ -19,3 +19,6 @@ process.on('message', async (policy: Policy) => {
     process.send?.({ error: (error as Error).message })
   }
 })
+
+// A test that dies leaves no gateway behind.
+process.once('disconnect', () => setTimeout(() => process.exit(0), 3000).unref())
