@@ -7,6 +7,7 @@ import { evidence } from './evidence.ts'
 import { learn } from './learn.ts'
 import { replay } from './replay.ts'
 import { run } from './run.ts'
+import { top } from './top.ts'
 
 /** The parser, with every verb. */
 export function program(): Command {
@@ -18,7 +19,7 @@ export function program(): Command {
     .showSuggestionAfterError()
     .configureOutput({ outputError: (text, write) => write(`headgate: ${text.replace(/^error: /, '')}`) })
     .exitOverride()
-  for (const verb of [run, check, learn, replay, evidence, bench]) verb(headgate)
+  for (const verb of [run, check, learn, replay, evidence, top, bench]) verb(headgate)
   return headgate
 }
 
