@@ -5,7 +5,7 @@
 import { open } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { type Front, type Head, hashLine, MAX_LINE, NO_HASH, readFront } from './chain.ts'
-import { openCheckpoint, parseVerifierKey, type VerifierKey } from './note.ts'
+import { openCheckpoint, parseVerifierKey, readCheckpoint, type VerifierKey } from './note.ts'
 
 const CHUNK_BYTES = 1 << 20
 
@@ -38,14 +38,17 @@ export interface VerifyReport {
   torn: { file: string; bytes: number } | null
   /** Verifier keys that the checkpoints were held against. */
   keys: string[]
+  /** Whether there is a signed head that says how far the records must reach; if not for want of one, why. */
+  headKnown: boolean
+  headFault: string | null
   finding: TamperFinding | null
 }
 
 export interface VerifyOptions {
   /** Keys that are trusted; none: those that the files themselves name. */
   keys: readonly VerifierKey[]
-  /** What is known of the end from elsewhere, such as `head.note`; null: nothing. */
-  head?: Head | null
+  /** The signed note that says how far the records must reach, read before the files: `head.note`. */
+  headNote?: string | null
   /** Bytes of the last file that count, where it is still being written. */
   limit?: number
 }
@@ -199,10 +202,11 @@ class ChainVerifier {
     finding.message = `${finding.file}:${finding.line}: record ${missing} is not in its place; it stands at ${where}`
   }
 
-  end(): void {
+  /** @param signed whether the note about the end has a good signature */
+  end(signed: boolean): void {
     if (this.suspect !== null && this.finding === null) this.judge(this.suspect, null)
     const { head, known, last } = this
-    if (this.finding !== null || known === null || head === null) return
+    if (this.finding !== null || known === null || head === null || !signed) return
     if (known.seq > head.seq) {
       const missing = known.seq - head.seq
       this.find('cut', head.seq, last, `cut off after record ${head.seq - 1}: ${missing} more had been written`)
@@ -227,7 +231,9 @@ function parse(line: Buffer): unknown {
  * @throws Error where a file cannot be read
  */
 export async function verifyFiles(paths: readonly string[], options: VerifyOptions): Promise<VerifyReport> {
-  const chain = new ChainVerifier(options.keys, options.head ?? null)
+  const note = options.headNote ?? null
+  const head = note === null ? null : readCheckpoint(note)
+  const chain = new ChainVerifier(options.keys, typeof head === 'string' ? null : head)
   const report = { files: paths.length, bytes: 0, firstTime: null, lastTime: null, torn: null } as Partial<VerifyReport>
   const ordered = await inOrder(paths)
   let lastLine = ''
@@ -258,9 +264,14 @@ export async function verifyFiles(paths: readonly string[], options: VerifyOptio
       }
     }
   }
-  chain.end()
+  // Only now it is known which keys the files name.
+  const opened = note === null ? null : openCheckpoint(note, chain.keys)
+  const headFault = typeof opened === 'string' ? opened : null
+  chain.end(headFault === null)
   return {
     ...report,
+    headKnown: note !== null && headFault === null,
+    headFault,
     records: chain.records,
     checkpoints: chain.checkpoints,
     firstSeq: Math.max(chain.firstSeq, 0),
@@ -274,7 +285,7 @@ export async function verifyFiles(paths: readonly string[], options: VerifyOptio
 const timeOf = (line: string): string | null => /"time":"([0-9TZ:.+-]{10,40})"/.exec(line)?.[1] ?? null
 
 /** By the number of their first record; empty files are left out. */
-async function inOrder(paths: readonly string[]): Promise<string[]> {
+export async function inOrder(paths: readonly string[]): Promise<string[]> {
   const known: { path: string; seq: number }[] = []
   const front: Front = { seq: 0, prev: NO_HASH, checkpoint: false }
   for (const path of paths) {
@@ -302,7 +313,7 @@ export async function eachLine(
   path: string,
   limit: number,
   take: (bytes: Buffer, from: number, to: number) => void,
-  recycle: (bytes: Buffer) => void = () => {},
+  recycle: (bytes: Buffer) => void | Promise<void> = () => {},
 ): Promise<{ bytes: number; torn: Buffer | null }> {
   const handle = await open(path, 'r')
   try {
@@ -321,7 +332,7 @@ export async function eachLine(
         from = feed + 1
         feed = buffer.indexOf(0x0a, from)
       }
-      recycle(buffer)
+      await recycle(buffer)
       if (bytesRead === 0) return { bytes: position, torn: from < end ? Buffer.from(buffer.subarray(from, end)) : null }
       // A line longer than any that is written counts as several, none of which is a record.
       if (end - from >= MAX_LINE) {
