@@ -67,7 +67,7 @@ function targets(now: Scrape, before: Scrape | null): string[][] {
         const all = now.sum(name, { ...labels, ...extra })
         return before === null ? all : all - before.sum(name, { ...labels, ...extra })
       }
-      const recent = since(`${metric}_count`)
+      const recent = Math.max(0, since(`${metric}_count`))
       const use = recent > 0 ? since : (name: string, extra = {}) => now.sum(name, { ...labels, ...extra })
       const count = use(`${metric}_count`)
       const buckets = now

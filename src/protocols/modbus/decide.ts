@@ -538,6 +538,7 @@ export class PairTable {
 /** `100-109: 0 to 4000, steps of at most 200 from a known value`. */
 const valuesText = (limits: readonly ValueTerms[]): string =>
   limits
+    .slice(0, 8)
     .map(({ range, min, max, maxStep }) => {
       const bounds = min === null && max === null ? [] : [`${min ?? 0} to ${max ?? 65535}`]
       if (maxStep !== null) bounds.push(`steps of at most ${maxStep} from a known value`)
