@@ -17,6 +17,9 @@ export interface Contender {
 /** Connection pairs that the yardstick is configured for; HAProxy's memory depends on it. */
 export const MAX_PAIRS = 4000
 
+/** The target's address: another zone's than the clients'. */
+const TARGET_HOST = '127.0.0.2'
+
 const node = process.execPath
 const haproxyFile = find('haproxy')
 const nginxFile = find('nginx')
@@ -89,8 +92,8 @@ export const contenders = (maxPairs = MAX_PAIRS): Contender[] => [
 export async function startTarget(cpu: number | null): Promise<Running> {
   const port = await freePort()
   const program = compiled('mbserver')
-  const args = ['--listen', `127.0.0.1:${port}`, '--quiet']
+  const args = ['--listen', `${TARGET_HOST}:${port}`, '--quiet']
   return program === null
-    ? serve(node, [join(here, 'load/server.ts'), ...args], cpu, port)
-    : serve(program, args, cpu, port)
+    ? serve(node, [join(here, 'load/server.ts'), ...args], cpu, port, {}, TARGET_HOST)
+    : serve(program, args, cpu, port, {}, TARGET_HOST)
 }

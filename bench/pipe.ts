@@ -5,7 +5,7 @@ const [listen, target] = process.argv.slice(2).map(Number)
 
 net
   .createServer({ noDelay: true }, (client) => {
-    const upstream = net.connect({ host: '127.0.0.1', port: target, noDelay: true })
+    const upstream = net.connect({ host: '127.0.0.2', port: target, noDelay: true })
     const end = (): void => {
       client.destroy()
       upstream.destroy()

@@ -52,6 +52,7 @@ export async function serve(
   cpu: number | null,
   port: number,
   env: NodeJS.ProcessEnv = {},
+  host = '127.0.0.1',
 ): Promise<Running> {
   const child = start(program, args, cpu, env)
   let output = ''
@@ -73,7 +74,7 @@ export async function serve(
   }
   for (let attempt = 0; attempt < 100; attempt++) {
     if (child.exitCode !== null || child.pid === undefined) throw new Error(`${program} ended: ${output.slice(-600)}`)
-    if (await answers(port)) return running
+    if (await answers(host, port)) return running
     await sleep(100)
   }
   await stop()
@@ -82,9 +83,9 @@ export async function serve(
 
 export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 
-function answers(port: number): Promise<boolean> {
+function answers(host: string, port: number): Promise<boolean> {
   return new Promise((resolve) => {
-    const socket = net.connect({ host: '127.0.0.1', port })
+    const socket = net.connect({ host, port })
     socket.once('connect', () => {
       socket.destroy()
       resolve(true)
