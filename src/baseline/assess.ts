@@ -2,6 +2,7 @@
  * What of a baseline a draft may allow by itself, and what a person has to decide: rare writes, programming, scans,
  * malformed traffic and the like are never allowed silently.
  */
+import { QUIRKS } from '../policy/model.ts'
 import { FUNCTION_GROUPS, functionClass, isWrite, selectorName } from '../protocols/modbus/function-codes.ts'
 import type { BaselineFile, BaselineFlow } from './baseline-file.ts'
 import { plural } from './rules.ts'
@@ -16,6 +17,7 @@ export type DecideKind =
   | 'unanswered'
   | 'scan'
   | 'malformed'
+  | 'deviation'
   | 'no-request'
   | 'same-host'
   | 'mutual'
@@ -69,8 +71,10 @@ export function assess(baseline: BaselineFile, options: AssessOptions): Assessme
     if (flow.malformed > 0) decide.push(malformed(flow))
     if (flow.malformed === flow.requests || scanners.has(flow.client)) continue
     const objection = objectionTo(flow, seen(flow), options)
-    if (objection === null) allow.push(flow)
-    else decide.push(item(objection[0], flow, objection[1]))
+    if (objection === null) {
+      allow.push(flow)
+      if (Object.keys(flow.deviations).length > 0) decide.push(deviation(flow))
+    } else decide.push(item(objection[0], flow, objection[1]))
   }
   for (const scanner of scanners) decide.push(scanItem(baseline, scanner))
   for (const one of baseline.connections) {
@@ -79,6 +83,10 @@ export function assess(baseline: BaselineFile, options: AssessOptions): Assessme
     if (one.malformed > 0) {
       const why = `${plural(one.malformed, 'request')} that are no Modbus/TCP frame (protocol identifier or MBAP length)`
       decide.push({ ...place, kind: 'malformed', requests: one.malformed, why })
+    }
+    if (one.unsolicited > 0) {
+      const why = `${plural(one.unsolicited, 'response')} that answer no request: they would not reach the client`
+      decide.push({ ...place, kind: 'deviation', requests: 0, why })
     }
     const silent = !baseline.flows.some((f) => f.client === client && f.target === target && f.port === port)
     if (silent && one.malformed === 0 && !scanners.has(client)) {
@@ -128,6 +136,15 @@ function item(kind: DecideKind, flow: BaselineFlow, why: string): Omit<DecideIte
 function malformed(flow: BaselineFlow): Omit<DecideItem, 'id'> {
   const why = `${flow.malformed} of ${plural(flow.requests, 'request')} break the specification`
   return { ...item('malformed', flow, why), requests: flow.malformed, flow: null }
+}
+
+/** Responses that a strict rule would hold back, with the words that let them pass where there are any. */
+function deviation(flow: BaselineFlow): Omit<DecideItem, 'id'> {
+  const seen = Object.entries(flow.deviations).map(([name, n]) => `${name} (${n})`)
+  const quirks = QUIRKS.filter((quirk) => flow.deviations[quirk] !== undefined)
+  const mend = quirks.length === 0 ? '' : `; to let them pass, add "tolerate: [${quirks.join(', ')}]" to the rule`
+  const why = `responses that a strict rule denies: ${seen.join(', ')}${mend}`
+  return { ...item('deviation', flow, why), flow: null }
 }
 
 /** Clients most of whose connections and requests lead to nothing, and many of them. */
@@ -184,16 +201,25 @@ export function decideText(one: DecideItem, nameOf: (address: string) => string 
 /** Whether what was denied is what the item is about. */
 export function isAbout(
   one: DecideItem,
-  denied: { client: string; target: string; unit: number | null; function: number | null; reason: string },
+  denied: {
+    kind: string
+    client: string
+    target: string
+    unit: number | null
+    function: number | null
+    reason: string
+  },
 ): boolean {
   if (one.client !== denied.client || (one.target !== null && one.target !== denied.target)) return false
   // What a pair may do at all is at issue as soon as anything between the two is.
   if (denied.reason === 'pair') return true
   if (one.kind === 'rate') return denied.reason === 'rate'
+  // What answers a request that is to be decided on stands or falls with it; its unit identifier may be just what is
+  // wrong with a response.
+  if (denied.kind === 'response') return one.function === null || one.function === denied.function
+  if (one.kind === 'deviation') return false
   if (one.unit !== null && denied.unit !== one.unit) return false
   if (one.function !== null && denied.function !== one.function) return false
-  // The one function's malformed requests are at issue, not its sound ones; an address overflow is denied as address.
-  return (
-    one.kind !== 'malformed' || denied.reason === 'malformed' || denied.reason === 'address' || one.function === null
-  )
+  // A malformed request of a unit or function that no rule has is denied for that; of one that has, for its form.
+  return one.kind !== 'malformed' || (denied.reason !== 'value' && denied.reason !== 'rate')
 }

@@ -1,6 +1,7 @@
 /** The baseline as a file: what a plant's traffic was, as JSON that other programs can read; its schema and merging. */
 import { z } from 'zod'
 import { MODBUS_TABLES } from '../policy/model.ts'
+import { DEVIATIONS } from './outstanding.ts'
 import { joinRanges } from './ranges.ts'
 import { figuresOf, mergeHistograms } from './rate.ts'
 
@@ -37,6 +38,9 @@ const flow = z.strictObject({
   responses: count.describe('responses that are no exception'),
   exceptions: z.record(z.string().regex(/^\d{1,3}$/), count).describe('by exception code'),
   malformed: count.describe('requests that break the specification'),
+  deviations: z
+    .partialRecord(z.enum(DEVIATIONS), count)
+    .describe('responses that a strict conduit would not let through: by quirk, malformed, or not what was asked for'),
   first: time,
   last: time,
   addresses: tables(z.array(range)).describe('addresses used, zero-based, of well-formed requests; FC 23: both parts'),
@@ -62,6 +66,7 @@ const connection = z.strictObject({
   unanswered: count.describe('the target never answered the connection, or refused it'),
   idle: count.describe('answered, and no request was sent'),
   malformed: count.describe('requests that have no function: wrong protocol identifier or MBAP length'),
+  unsolicited: count.describe('responses that answer no request'),
   targetSeen: z.boolean().describe("the target's direction was captured"),
   gapBytes: count,
   first: time,
@@ -198,6 +203,7 @@ function mergeConnections(a: BaselineConnection, b: BaselineConnection): Baselin
     unanswered: a.unanswered + b.unanswered,
     idle: a.idle + b.idle,
     malformed: a.malformed + b.malformed,
+    unsolicited: a.unsolicited + b.unsolicited,
     targetSeen: a.targetSeen || b.targetSeen,
     gapBytes: a.gapBytes + b.gapBytes,
     first: earlier(a.first, b.first),
@@ -206,8 +212,6 @@ function mergeConnections(a: BaselineConnection, b: BaselineConnection): Baselin
 }
 
 function mergeFlows(a: BaselineFlow, b: BaselineFlow): BaselineFlow {
-  const exceptions = { ...a.exceptions }
-  for (const [code, n] of Object.entries(b.exceptions)) exceptions[code] = (exceptions[code] ?? 0) + n
   const addresses: BaselineFlow['addresses'] = {}
   const values: BaselineFlow['values'] = {}
   for (const table of MODBUS_TABLES) {
@@ -220,7 +224,8 @@ function mergeFlows(a: BaselineFlow, b: BaselineFlow): BaselineFlow {
     ...a,
     requests: a.requests + b.requests,
     responses: a.responses + b.responses,
-    exceptions,
+    exceptions: addCounts(a.exceptions, b.exceptions),
+    deviations: addCounts(a.deviations, b.deviations),
     malformed: a.malformed + b.malformed,
     first: earlier(a.first, b.first),
     last: later(a.last, b.last),
@@ -228,6 +233,12 @@ function mergeFlows(a: BaselineFlow, b: BaselineFlow): BaselineFlow {
     values,
     rate: mergeRates(a.rate, b.rate),
   }
+}
+
+function addCounts<K extends string>(a: Partial<Record<K, number>>, b: Partial<Record<K, number>>): Record<K, number> {
+  const sum = { ...a } as Record<K, number>
+  for (const [key, n] of Object.entries(b) as [K, number][]) sum[key] = (sum[key] ?? 0) + n
+  return sum
 }
 
 export interface ValueRow {

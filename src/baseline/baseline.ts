@@ -13,6 +13,7 @@ import {
   groupValues,
   type ValueRow,
 } from './baseline-file.ts'
+import { DEVIATIONS, Outstanding } from './outstanding.ts'
 import { RangeSet } from './ranges.ts'
 import { figuresOf, Rate } from './rate.ts'
 import type { Flow, FlowSink } from './reassembly.ts'
@@ -20,6 +21,8 @@ import type { Flow, FlowSink } from './reassembly.ts'
 /** Kinds of request, and pairs of client and target, that are kept apart: bounds the memory that a scan can take. */
 const MAX_ENTRIES = 100_000
 const MAX_PAIRS = 50_000
+/** Deviations that show in the response alone: its form, not which request it answers. */
+const SHAPE = DEVIATIONS.reduce((bits, name, i) => (/vendor|trailing|malformed/.test(name) ? bits | (1 << i) : bits), 0)
 /** Pages of 256 written values; 32 MiB in all. */
 const MAX_PAGES = 32_768
 
@@ -66,6 +69,8 @@ class Entry {
   first: number
   last: number
   exceptions: Map<number, number> | null = null
+  /** By `DEVIATIONS`; null: none. */
+  deviations: number[] | null = null
   readonly rate = new Rate()
   readonly addresses: (RangeSet | null)[] = [null, null, null, null]
   readonly values: (WrittenValues | null)[] = [null, null, null, null]
@@ -108,6 +113,7 @@ class Pair {
   unanswered = 0
   idle = 0
   malformed = 0
+  unsolicited = 0
   gapBytes = 0
   targetSeen = false
   first: number
@@ -130,6 +136,7 @@ class Track {
   key = -1
   entry: Entry | null = null
   requests = 0
+  readonly outstanding = new Outstanding<Entry>()
 
   constructor(pair: Pair) {
     this.pair = pair
@@ -206,7 +213,7 @@ export class BaselineCollector implements FlowSink {
     const track = flow.state as Track | null
     if (track === null) return
     if (fromClient) this.request(track, buf, adu, end, us)
-    else this.response(track, buf, adu, end)
+    else this.response(flow, track, buf, adu, end)
   }
 
   private request(track: Track, buf: Uint8Array, adu: number, end: number, us: number): void {
@@ -239,6 +246,7 @@ export class BaselineCollector implements FlowSink {
     entry.rate.count(second)
     if (code === 0 || code > 127 || checkRequest(buf, pdu, end) !== 0) entry.malformed++
     else this.uses(entry, buf, pdu)
+    track.outstanding.push(buf, adu, end, entry)
   }
 
   private entryOf(pair: Pair, key: number, unit: number, code: number, sub: number, us: number): Entry | null {
@@ -321,17 +329,19 @@ export class BaselineCollector implements FlowSink {
     if (!values.add(address, value, this.budget)) this.dropped++
   }
 
-  /** Counted by its own unit and function: which request it answers is not needed for that. */
-  private response(track: Track, buf: Uint8Array, adu: number, end: number): void {
+  private response(flow: Flow, track: Track, buf: Uint8Array, adu: number, end: number): void {
+    const { pair, outstanding } = track
     const pdu = adu + 7
-    track.pair.targetSeen = true
     const exception = (buf[pdu] & 0x80) !== 0
-    const code = buf[pdu] & 0x7f
-    let entry: Entry | null | undefined = track.entry
-    if (entry === null || entry.code !== code || entry.unit !== buf[adu + 6]) {
-      entry = track.pair.entries.get(keyOf(buf[adu + 6], code, exception ? -1 : subOf(buf, pdu, end)))
-    }
-    if (entry === undefined) return
+    pair.targetSeen = true
+    let entry: Entry | null | undefined = outstanding.take(buf, adu, end)
+    if (entry === null) {
+      // Its request may be among what the capture lacks: then it is counted by its own unit and function.
+      if (!flow.incomplete) pair.unsolicited++
+      entry = pair.entries.get(keyOf(buf[adu + 6], buf[pdu] & 0x7f, exception ? -1 : subOf(buf, pdu, end)))
+      if (entry === undefined) return
+    } else if (outstanding.bits !== 0)
+      this.deviates(entry, flow.incomplete ? outstanding.bits & SHAPE : outstanding.bits)
     if (!exception) {
       entry.responses++
       return
@@ -339,6 +349,11 @@ export class BaselineCollector implements FlowSink {
     const number = end - pdu > 1 ? buf[pdu + 1] : 0
     entry.exceptions ??= new Map()
     entry.exceptions.set(number, (entry.exceptions.get(number) ?? 0) + 1)
+  }
+
+  private deviates(entry: Entry, bits: number): void {
+    entry.deviations ??= new Array<number>(DEVIATIONS.length).fill(0)
+    for (let i = 0; i < DEVIATIONS.length; i++) if ((bits & (1 << i)) !== 0) entry.deviations[i]++
   }
 
   /** The baseline as plain data. Ends the second under way: call it once, when all is read. */
@@ -357,6 +372,7 @@ export class BaselineCollector implements FlowSink {
         unanswered: pair.unanswered,
         idle: pair.idle,
         malformed: pair.malformed,
+        unsolicited: pair.unsolicited,
         targetSeen: pair.targetSeen,
         gapBytes: pair.gapBytes,
         first: timeText(pair.first),
@@ -410,6 +426,9 @@ function entryRow(entry: Entry): Omit<BaselineFlow, 'client' | 'target' | 'port'
     responses: entry.responses,
     exceptions: Object.fromEntries(entry.exceptions ?? []),
     malformed: entry.malformed,
+    deviations: Object.fromEntries(
+      DEVIATIONS.flatMap((name, i) => (entry.deviations?.[i] ? [[name, entry.deviations[i]]] : [])),
+    ),
     first: timeText(entry.first),
     last: timeText(entry.last),
     addresses,
