@@ -2,8 +2,9 @@
  * The generic cell rate algorithm (ITU-T I.371 annex A, virtual scheduling form) on 32-bit integers in shared memory,
  * so that a rate means the same with one worker thread and with many.
  *
- * Times are microseconds on the machine's monotonic clock modulo 2^32. A theoretical arrival time further ahead than
- * the burst allows cannot come from this algorithm: it is one that has wrapped while the client was silent.
+ * Times are microseconds on the machine's monotonic clock modulo 2^32. Threads read it once a batch, so that one may be
+ * behind another. A theoretical arrival time further ahead than the burst and that allow cannot come from this
+ * algorithm: it has wrapped while the client was silent, or is of a rate with a greater burst.
  */
 
 /** A rate, as the algorithm wants it. */
@@ -16,6 +17,8 @@ export interface Rate {
 
 /** Longest run ahead that 32-bit differences tell apart from the past. */
 const MAX_AHEAD = 2 ** 30
+/** How far one thread's reading of the clock may be behind another's. */
+const MAX_LAG = 2 ** 21
 
 /**
  * @param perSecond events a second, > 0
@@ -36,7 +39,7 @@ export function conforms(cells: Int32Array, at: number, rate: Rate, us: number):
   for (;;) {
     const tat = Atomics.load(cells, at)
     let ahead = (tat - us) | 0
-    if (ahead < 0 || ahead > rate.tolerance + rate.interval) ahead = 0
+    if (ahead < 0 || ahead > rate.tolerance + rate.interval + MAX_LAG) ahead = 0
     if (ahead > rate.tolerance) return false
     if (Atomics.compareExchange(cells, at, tat, (us + ahead + rate.interval) | 0) === tat) return true
   }
