@@ -17,6 +17,9 @@ export interface ShowFlags {
   format: (typeof SHOW_FORMATS)[number]
 }
 
+/** An option that may be given more than once; a list after one would swallow the files. */
+const collect = (value: string, before: string[] = []): string[] => [...before, value]
+
 /** Adds the verbs. Their exit codes go to `process.exitCode`: 0, 1 where evidence does not hold, 2 where it cannot be read. */
 export function evidence(program: Command): void {
   const verbs = program.command('evidence').description('verify and read the evidence of a gateway')
@@ -26,7 +29,7 @@ export function evidence(program: Command): void {
     .argument('<files...>', 'evidence files, or directories of them')
     .option(
       '--key <key...>',
-      'verifier key that is trusted (name+id+key), or a file with one; default: as the files say',
+      'verifier key that is trusted (name+id+key), or a file with one; may be repeated; default: as the files say',
     )
     .addOption(new Option('--format <format>', 'how to print what was found').choices(['text', 'json']).default('text'))
     .action(async (files: string[], flags: VerifyFlags) => {
@@ -39,9 +42,9 @@ export function evidence(program: Command): void {
     .argument('<files...>', 'evidence files, or directories of them')
     .option('--since <time>', 'from this time on: 2026-02-23, 2026-02-23T14:00:00Z, or how long ago: 90m, 24h, 7d')
     .option('--until <time>', 'up to this time, written alike')
-    .option('--conduit <id...>', 'of these conduits')
-    .option('--reason <reason...>', 'denied for these reasons')
-    .option('--event <name...>', 'these events, or families such as request.*')
+    .option('--conduit <id>', 'of this conduit; may be repeated', collect)
+    .option('--reason <reason>', 'denied for this reason; may be repeated', collect)
+    .option('--event <name>', 'this event, or a family such as request.*; may be repeated', collect)
     .addOption(new Option('--format <format>', 'how to print them').choices(SHOW_FORMATS).default('table'))
     .action(async (files: string[], flags: ShowFlags) => {
       const { runShow } = await import('./evidence-run.ts')
