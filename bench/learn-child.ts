@@ -1,8 +1,9 @@
-/** What `headgate learn` does with a capture, as a process of its own, so that its memory can be told. */
-import { BaselineCollector } from '../src/baseline/baseline.ts'
-import { ingest } from '../src/baseline/ingest.ts'
+/** `headgate learn` or `headgate replay` on one capture, as a process of its own, so that its memory can be told. */
+import { runLearn } from '../src/cli/learn-run.ts'
+import { runReplay } from '../src/cli/replay-run.ts'
 
-const collector = new BaselineCollector()
-await ingest(process.argv[2], collector, { ports: [502], anyPort: false })
-const { flows } = collector.toFile()
-console.log(`requests ${flows.reduce((sum, flow) => sum + flow.requests, 0)}`)
+const [verb, capture, policy] = process.argv.slice(2)
+process.exitCode =
+  verb === 'learn'
+    ? await runLearn({ pcap: [capture], output: policy, anyPort: false, force: true })
+    : await runReplay(policy, { pcap: [capture], anyPort: false, format: 'text' })

@@ -114,7 +114,10 @@ function measure(command: string, args: string[]): Run | null {
   return { seconds, peak: peak === null ? null : Number(peak[1]) / 1024, output: done.stdout + done.stderr }
 }
 
-/** Prints the comparison. HEADGATE_BENCH_MB sets the capture's size (200). */
+/**
+ * Prints the comparison, and what `headgate replay` makes of the same capture under the policy that was learned.
+ * HEADGATE_BENCH_MB sets the capture's size (200).
+ */
 export async function learn(): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'headgate-learn-'))
   try {
@@ -124,14 +127,18 @@ export async function learn(): Promise<void> {
     console.log(`learn: ${megabytes.toFixed(0)} MB of capture, ${requests} requests`)
     const show = (name: string, run: Run): void => {
       const memory = run.peak === null ? '' : `, peak ${run.peak.toFixed(0)} MiB`
-      console.log(`  ${name.padEnd(14)} ${(megabytes / run.seconds).toFixed(1).padStart(7)} MB/s${memory}`)
+      console.log(`  ${name.padEnd(15)} ${(megabytes / run.seconds).toFixed(1).padStart(7)} MB/s${memory}`)
     }
     const child = new URL('./learn-child.ts', import.meta.url).pathname
-    const ours = measure(process.execPath, [child, file])
+    const policy = join(directory, 'draft.yaml')
+    const ours = measure(process.execPath, [child, 'learn', file, policy])
     if (ours === null) throw new Error('headgate learn failed')
-    const counted = Number(/requests (\d+)/.exec(ours.output)?.[1])
+    const counted = Number(/([\d,]+) Modbus requests/.exec(ours.output)?.[1].replaceAll(',', ''))
     if (counted !== requests) throw new Error(`headgate learn counted ${counted} requests of ${requests}`)
     show('headgate learn', ours)
+    const judged = measure(process.execPath, [child, 'replay', file, policy])
+    if (judged === null) throw new Error('headgate replay denied some of what was learned, or failed')
+    show('headgate replay', judged)
     const peer = measure('tshark', ['-r', file, '-q', '-z', 'io,stat,0', '-Y', 'modbus'])
     if (peer === null) {
       console.log('  tshark is not installed: nothing to compare with')

@@ -77,6 +77,7 @@ export function assess(baseline: BaselineFile, options: AssessOptions): Assessme
     } else decide.push(item(objection[0], flow, objection[1]))
   }
   for (const scanner of scanners) decide.push(scanItem(baseline, scanner))
+  const asked = new Set(baseline.flows.map((one) => `${one.client} ${one.target} ${one.port}`))
   for (const one of baseline.connections) {
     const { client, target, port, first, last } = one
     const place = { client, target, port, unit: null, function: null, sub: null, first, last, flow: null }
@@ -88,7 +89,7 @@ export function assess(baseline: BaselineFile, options: AssessOptions): Assessme
       const why = `${plural(one.unsolicited, 'response')} that answer no request: they would not reach the client`
       decide.push({ ...place, kind: 'deviation', requests: 0, why })
     }
-    const silent = !baseline.flows.some((f) => f.client === client && f.target === target && f.port === port)
+    const silent = !asked.has(`${client} ${target} ${port}`)
     if (silent && one.malformed === 0 && !scanners.has(client)) {
       const why = `${plural(one.opened, 'connection')}, of which ${one.unanswered} were not answered, and no request`
       decide.push({ ...place, kind: 'no-request', requests: 0, why })

@@ -168,10 +168,10 @@ const plain = (text: string): string | number => (/^\d+$/.test(text) ? Number(te
 
 /** The highest rate that the hosts of a conduit keep to, with head room; a second far beyond it is to be decided on. */
 function limitsOf(one: ConduitPart, baseline: BaselineFile, items: Omit<DecideItem, 'id'>[]): Record<string, unknown> {
-  const clients = baseline.clients.filter((host) => one.flows.some((flow) => flow.client === host.address))
-  const targets = baseline.targets.filter(
-    (host) => host.port === one.port && one.flows.some((flow) => flow.target === host.address),
-  )
+  const asking = new Set(one.flows.map((flow) => flow.client))
+  const asked = new Set(one.flows.map((flow) => flow.target))
+  const clients = baseline.clients.filter((host) => asking.has(host.address))
+  const targets = baseline.targets.filter((host) => host.port === one.port && asked.has(host.address))
   let greatest = 1
   const rate = (figures: { p99: number; max: number }): number => {
     const outlier = figures.max > OUTLIER * Math.max(1, figures.p99) && figures.max > 20

@@ -21,8 +21,7 @@ import {
   type SessionTerms,
   TOLERATE,
 } from '../protocols/modbus/session.ts'
-import { REASON } from '../protocols/reason.ts'
-import { type CellBases, layoutOf, RESPONSE_BOUNDS_US } from '../records/counters.ts'
+import { REASON, WOULD_DENY } from '../protocols/reason.ts'
 import type { Flow } from './reassembly.ts'
 
 /** What becomes of a message. */
@@ -43,7 +42,6 @@ const LONG_PAUSE_US = 1.8e9
 interface Line {
   conduit: Conduit
   protocol: ModbusProtocol
-  bases: CellBases
   terms: SessionTerms
   connections: ConnectionTerms
   requests: RequestTerms | null
@@ -88,25 +86,20 @@ export class Judge {
   constructor(policy: Policy) {
     this.policy = policy
     this.limits = new SharedLimits(new SharedArrayBuffer(limitsBytes(1)), 0)
-    const layout = layoutOf(policy)
-    const cells = new Float64Array(layout.size)
     for (const conduit of policy.conduits) {
       for (const protocol of conduit.protocols) {
-        if (protocol.kind !== 'modbus') continue
-        const bases = layout.conduits.find((one) => one.conduit === conduit.id) as CellBases
-        this.lines.push(this.lineOf(conduit, protocol, bases, cells))
+        if (protocol.kind === 'modbus') this.lines.push(this.lineOf(conduit, protocol))
       }
     }
   }
 
-  private lineOf(conduit: Conduit, protocol: ModbusProtocol, bases: CellBases, cells: Float64Array): Line {
+  private lineOf(conduit: Conduit, protocol: ModbusProtocol): Line {
     const { limits, timeouts, rules } = protocol
     const { requestsPerClientPerSecond: perClient, requestsPerTargetPerSecond: perTarget } = limits
     const rate = limits.newConnectionsPerSecond
     return {
       conduit,
       protocol,
-      bases,
       terms: {
         monitor: true,
         onDeny: protocol.onDeny,
@@ -119,7 +112,8 @@ export class Judge {
         pace: false,
         paceQueue: 0,
         paceMs: 0,
-        counters: { cells, ...bases },
+        // Past the layout's end: nobody reads the response times of a capture.
+        counters: { cells, ...bases, histogram: cells.length - HISTOGRAM_CELLS },
         gate: OPEN_GATE,
         bounds: Int32Array.from(RESPONSE_BOUNDS_US),
       },
@@ -326,6 +320,27 @@ export class Judge {
       }
     }
     return values
+  }
+}
+
+/** How long answers took is not asked here. */
+const NO_BOUNDS = new Int32Array(0)
+
+/** Room for what a session counts; nobody reads it. */
+function scratchCells(rules: number): SessionCells {
+  const verdicts = 2 * WOULD_DENY
+  const responses = 256 * verdicts
+  const rest = responses + verdicts
+  return {
+    cells: new Float64Array(rest + 16 + 3 * rules),
+    requests: 0,
+    responses,
+    bytesIn: rest,
+    bytesOut: rest + 1,
+    pending: rest + 2,
+    tolerated: rest + 3,
+    histogram: rest + 10,
+    rules: rest + 16,
   }
 }
 

@@ -47,8 +47,15 @@ export function propose(flows: readonly BaselineFlow[], all: readonly BaselineFl
   const addresses = [...tiers.keys()].sort(byAddress)
   const numbers = new Map<string, number>()
   const assetOf = new Map<string, ProposedAsset>()
+  const targets = new Set(flows.map((flow) => flow.target))
+  const asks = new Map<string, BaselineFlow[]>()
+  for (const flow of all) {
+    const own = asks.get(flow.client)
+    if (own === undefined) asks.set(flow.client, [flow])
+    else own.push(flow)
+  }
   for (const address of addresses) {
-    const role = roleOf(address, flows, all)
+    const role = roleOf(asks.get(address) ?? [], targets.has(address))
     const number = (numbers.get(role) ?? 0) + 1
     numbers.set(role, number)
     assetOf.set(address, { name: `${PREFIX[role]}-${String(number).padStart(2, '0')}`, address, role })
@@ -108,9 +115,9 @@ function tiersOf(flows: readonly BaselineFlow[]): { tiers: Map<string, number>; 
   return { tiers, circular }
 }
 
-function roleOf(address: string, flows: readonly BaselineFlow[], all: readonly BaselineFlow[]): string {
-  const asks = all.filter((flow) => flow.client === address)
-  if (flows.some((flow) => flow.target === address)) return asks.length > 0 ? 'gateway' : 'plc'
+/** @param asks what the host asks of others */
+function roleOf(asks: readonly BaselineFlow[], isTarget: boolean): string {
+  if (isTarget) return asks.length > 0 ? 'gateway' : 'plc'
   const sum = (some: readonly BaselineFlow[]): number => some.reduce((total, flow) => total + flow.requests, 0)
   const changing = asks.filter((flow) => isWrite(flow.function))
   const writes = sum(changing)
