@@ -182,7 +182,7 @@ async function metricsPage(): Promise<string> {
     const { name, help, type } = family as unknown as { name: string; help: string; type: string }
     if (!name.startsWith('headgate_')) continue
     const { labelNames = [] } = metrics.registry.getSingleMetric(name) as unknown as { labelNames?: string[] }
-    const labels = name === 'headgate_response_seconds' ? ['conduit'] : labelNames
+    const labels = name === 'headgate_response_seconds' ? ['conduit', 'target'] : labelNames
     rows.push(`| \`${name}\` | ${type} | ${labels.map((one) => `\`${one}\``).join(' ')} | ${cell(help)} |`)
   }
   return `${GENERATED}

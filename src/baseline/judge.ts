@@ -112,10 +112,9 @@ export class Judge {
         pace: false,
         paceQueue: 0,
         paceMs: 0,
-        // Past the layout's end: nobody reads the response times of a capture.
-        counters: { cells, ...bases, histogram: cells.length - HISTOGRAM_CELLS },
+        counters: scratchCells(rules.length),
         gate: OPEN_GATE,
-        bounds: Int32Array.from(RESPONSE_BOUNDS_US),
+        bounds: NO_BOUNDS,
       },
       connections: {
         perClient: limits.connectionsPerClient ?? Number.POSITIVE_INFINITY,

@@ -60,7 +60,7 @@ export abstract class Connection implements SessionHost, Timed {
     this.openedMs = plane.clock.ms
     const { conduit } = listener
     const table = conduit.table(peer.address, listener.target) ?? conduit.noTable()
-    this.session = new ModbusSession(this, plane.clock, conduit.terms, table, this.limiter())
+    this.session = new ModbusSession(this, plane.clock, listener.terms, table, this.limiter())
     conduit.cells[conduit.bases.open]++
   }
 
@@ -161,7 +161,7 @@ export abstract class Connection implements SessionHost, Timed {
     this.plane.limits.connect(slots[0], slots[1], conduit.connectionTerms, this.plane.clock.us, true)
     const [client, target] = [this.clientSlot, this.targetSlot]
     ;[this.clientSlot, this.targetSlot] = slots
-    this.session.adopt(conduit.terms, table ?? conduit.noTable(), this.limiter())
+    this.session.adopt(listener.terms, table ?? conduit.noTable(), this.limiter())
     this.plane.limits.disconnect(client, target)
     this.plane.releaseSlots([client, target])
   }

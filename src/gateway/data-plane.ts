@@ -27,6 +27,8 @@ export class DataPlane {
   private readonly connections = new Set<Connection>()
   private plan: Plan | null = null
   private sweptMs = 0
+  /** CPU time of this thread that has been counted, in microseconds. */
+  private countedUs = 0
   private events: EventInput[] = []
   private draining = false
   /** Called once when all connections have ended after `drain`. */
@@ -168,12 +170,20 @@ export class DataPlane {
     if (this.clock.ms - this.sweptMs >= SWEEP_MS || this.clock.ms < this.sweptMs) {
       this.sweptMs = this.clock.ms
       this.storm.sweep(this.wallMs())
+      this.countCpu()
     }
     this.flushEvents()
     if (this.draining && this.connections.size === 0) {
       this.draining = false
       this.onDrained()
     }
+  }
+
+  private countCpu(): void {
+    // Node.js before 22.19 does not tell.
+    const { user, system } = process.threadCpuUsage?.() ?? { user: 0, system: 0 }
+    this.plan?.countCpu(user + system - this.countedUs)
+    this.countedUs = user + system
   }
 
   /** Whether nothing needs `tick` soon. */

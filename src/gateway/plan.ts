@@ -26,12 +26,14 @@ export interface PlanContext {
 
 export class Plan {
   readonly policy: Policy
+  private readonly context: PlanContext
   /** By `host:port`. */
   readonly listeners = new Map<string, ListenerPlan>()
   private readonly assets = new Map<bigint, string>()
 
   constructor(policy: Policy, context: PlanContext) {
     this.policy = policy
+    this.context = context
     for (const zone of policy.zones) for (const asset of zone.assets) this.assets.set(asset.address.base, asset.name)
     const conduits = new Map<string, ConduitPlan>()
     for (const listener of policy.gateway?.listeners ?? []) {
@@ -41,8 +43,14 @@ export class Plan {
         conduits.set(listener.conduit, plan)
       }
       const key = listenKey(listener.listen)
-      this.listeners.set(key, { key, ...listener.listen, conduit: plan, target: listener.target })
+      const terms = plan.termsFor(listener.target.name)
+      this.listeners.set(key, { key, ...listener.listen, conduit: plan, target: listener.target, terms })
     }
+  }
+
+  /** Counts CPU time that the worker has used, in microseconds. */
+  countCpu(us: number): void {
+    this.context.cells[this.context.layout.cpu] += us
   }
 
   assetName(address: bigint): string | undefined {
@@ -56,6 +64,8 @@ export interface ListenerPlan {
   port: number
   conduit: ConduitPlan
   target: Listener['target']
+  /** The conduit's, counting this target's response times. */
+  terms: SessionTerms
 }
 
 export const listenKey = (listen: { host: string; port: number }): string =>
@@ -76,6 +86,7 @@ export class ConduitPlan {
   readonly protocol: ModbusProtocol
   readonly bases: CellBases
   readonly cells: Float64Array
+  /** What all listeners of the conduit share; sessions get theirs from `termsFor`. */
   readonly terms: SessionTerms
   readonly connectionTerms: ConnectionTerms
   /** null: no limit on requests. */
@@ -105,7 +116,7 @@ export class ConduitPlan {
       pace: limits.onLimit === 'pace',
       paceQueue: limits.paceQueue,
       paceMs: limits.paceMs,
-      counters: { cells: context.cells, ...bases },
+      counters: { cells: context.cells, ...bases, histogram: -1 },
       gate: context.gate ?? OPEN_GATE,
       bounds: Int32Array.from(RESPONSE_BOUNDS_US),
     }
@@ -127,6 +138,11 @@ export class ConduitPlan {
           }
     this.clientTag = tag(`${conduit.id}\n${protocol.kind}\nclient`)
     this.targetTag = tag(`${conduit.id}\n${protocol.kind}\ntarget`)
+  }
+
+  termsFor(target: string): SessionTerms {
+    const { histogram } = this.bases.targets.find((one) => one.name === target) ?? { histogram: -1 }
+    return { ...this.terms, counters: { ...this.terms.counters, histogram } }
   }
 
   /** The rules for a pair of addresses, compiled; null where no rule knows the pair. */

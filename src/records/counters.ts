@@ -31,15 +31,20 @@ export interface CellBases {
   open: number
   pending: number
   tolerated: number
-  /** A cell for each bound, one above them, and the sum in microseconds. */
-  histogram: number
   /** Allowed, denied and would-denied, for each rule. */
   rules: number
   ruleNames: string[]
+  /** Response times of each target of a listener: a cell for each bound, one above them, the sum in microseconds. */
+  targets: { name: string; histogram: number }[]
 }
+
+/** Cells of one histogram of response times. */
+export const HISTOGRAM_CELLS = RESPONSE_BOUNDS_US.length + 2
 
 export interface CounterLayout {
   conduits: CellBases[]
+  /** The worker's CPU time, in microseconds. */
+  cpu: number
   /** Cells in all. */
   size: number
 }
@@ -52,6 +57,7 @@ export function layoutOf(policy: Policy): CounterLayout {
     size += cells
     return at
   }
+  const cpu = take(1)
   const conduits: CellBases[] = []
   for (const conduit of policy.conduits) {
     for (const protocol of conduit.protocols) {
@@ -67,13 +73,18 @@ export function layoutOf(policy: Policy): CounterLayout {
         open: take(1),
         pending: take(1),
         tolerated: take(QUIRK_CELLS),
-        histogram: take(RESPONSE_BOUNDS_US.length + 2),
         rules: take(protocol.rules.length * 3),
         ruleNames: protocol.rules.map((rule) => rule.name),
+        targets: targetsOf(policy, conduit.id).map((name) => ({ name, histogram: take(HISTOGRAM_CELLS) })),
       })
     }
   }
-  return { conduits, size: Math.max(1, size) }
+  return { conduits, cpu, size }
+}
+
+function targetsOf(policy: Policy, conduit: string): string[] {
+  const listeners = policy.gateway?.listeners.filter((listener) => listener.conduit === conduit) ?? []
+  return [...new Set(listeners.map((listener) => listener.target.name))]
 }
 
 export const cellsBytes = (layout: CounterLayout): number => layout.size * Float64Array.BYTES_PER_ELEMENT

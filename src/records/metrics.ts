@@ -6,7 +6,7 @@ import { Counter, collectDefaultMetrics, Gauge, type Metric, Registry } from 'pr
 import { QUIRKS } from '../policy/model.ts'
 import { functionName } from '../protocols/modbus/function-codes.ts'
 import { REASONS, WOULD_DENY } from '../protocols/reason.ts'
-import { type CellBases, type CounterLayout, RESPONSE_BOUNDS_US, VERDICTS } from './counters.ts'
+import { type CellBases, type CounterLayout, HISTOGRAM_CELLS, RESPONSE_BOUNDS_US, VERDICTS } from './counters.ts'
 import type { Recorder } from './recorder.ts'
 
 /** Counts of one conduit's protocol, in the layout of its cells but with rules by name. */
@@ -14,6 +14,8 @@ interface Totals {
   /** All cells before the rules. */
   cells: Float64Array
   rules: Map<string, [number, number, number]>
+  /** Histograms by target. */
+  targets: Map<string, Float64Array>
 }
 
 interface Source {
@@ -35,10 +37,12 @@ const verdictOf = (cell: number): { verdict: string; reason: string } => ({
 export class Metrics {
   readonly registry = new Registry()
   private readonly retired = new Map<string, Totals>()
+  /** CPU time in microseconds by worker, of what it no longer counts in. */
+  private readonly retiredCpu = new Map<number, number>()
   /** By worker, the latest first. */
   private readonly sources = new Map<number, Source[]>()
   /** Of the policy in force: what is shown. */
-  private layout: CounterLayout = { conduits: [], size: 0 }
+  private layout: CounterLayout = { conduits: [], cpu: 0, size: 0 }
   private readonly families: Metric[] = []
   private readonly recorder: Recorder
   private readonly requests
@@ -49,6 +53,7 @@ export class Metrics {
   private readonly bytes
   private readonly ruleRequests
   private readonly tolerated
+  private readonly workerCpu
   private readonly enforcing
   private readonly policyInfo
   private readonly reloads
@@ -113,6 +118,7 @@ export class Metrics {
       'conduit',
       'quirk',
     ])
+    this.workerCpu = counter('worker_cpu_seconds_total', 'CPU time of each worker thread.', ['worker'])
     this.events = counter('events_total', 'Events by sink and what became of them.', ['sink', 'result'])
     this.sinkUp = gauge('sink_up', '1 where the sink takes events.', ['sink'])
     this.spoolBytes = gauge('spool_bytes', 'Bytes that wait for the sink on the disk.', ['sink'])
@@ -141,17 +147,18 @@ export class Metrics {
   attach(worker: number, layout: CounterLayout, memory: SharedArrayBuffer): void {
     this.layout = layout
     const sources = [{ layout, cells: new Float64Array(memory) }, ...(this.sources.get(worker) ?? [])]
-    for (const source of sources.splice(LAYOUTS_READ)) this.keep(source)
+    for (const source of sources.splice(LAYOUTS_READ)) this.keep(worker, source)
     this.sources.set(worker, sources)
   }
 
   /** A worker counts no more: adds its counts to the totals. */
   retire(worker: number): void {
-    for (const source of this.sources.get(worker) ?? []) this.keep(source)
+    for (const source of this.sources.get(worker) ?? []) this.keep(worker, source)
     this.sources.delete(worker)
   }
 
-  private keep({ layout, cells }: Source): void {
+  private keep(worker: number, { layout, cells }: Source): void {
+    this.retiredCpu.set(worker, (this.retiredCpu.get(worker) ?? 0) + cells[layout.cpu])
     for (const bases of layout.conduits) this.fold(bases, cells, this.totals(this.retired, bases), false)
   }
 
@@ -193,7 +200,7 @@ export class Metrics {
     const key = this.key(bases)
     let totals = into.get(key)
     if (totals === undefined) {
-      totals = { cells: new Float64Array(BLOCK(bases)), rules: new Map() }
+      totals = { cells: new Float64Array(BLOCK(bases)), rules: new Map(), targets: new Map() }
       into.set(key, totals)
     }
     return totals
@@ -210,13 +217,22 @@ export class Metrics {
       for (let v = 0; v < 3; v++) sum[v] += cells[bases.rules + i * 3 + v]
       totals.rules.set(name, sum)
     }
+    for (const { name, histogram } of bases.targets) {
+      const sum = totals.targets.get(name) ?? new Float64Array(HISTOGRAM_CELLS)
+      for (let i = 0; i < HISTOGRAM_CELLS; i++) sum[i] += cells[histogram + i]
+      totals.targets.set(name, sum)
+    }
   }
 
   /** All counts of all workers, living and gone, with the bases to read them by (relative to the block's start). */
   private sum(): { bases: CellBases; totals: Totals }[] {
     const sums = new Map<string, Totals>()
     for (const [key, totals] of this.retired) {
-      sums.set(key, { cells: totals.cells.slice(), rules: new Map([...totals.rules].map(([n, v]) => [n, [...v]])) })
+      sums.set(key, {
+        cells: totals.cells.slice(),
+        rules: new Map([...totals.rules].map(([name, counts]) => [name, [...counts]])),
+        targets: new Map([...totals.targets].map(([name, cells]) => [name, cells.slice()])),
+      })
     }
     for (const { layout, cells } of [...this.sources.values()].flat()) {
       for (const bases of layout.conduits) this.fold(bases, cells, this.totals(sums, bases), true)
@@ -263,6 +279,10 @@ export class Metrics {
         }
       }
     }
+    for (const worker of new Set([...this.retiredCpu.keys(), ...this.sources.keys()])) {
+      const living = (this.sources.get(worker) ?? []).reduce((sum, { layout, cells }) => sum + cells[layout.cpu], 0)
+      this.workerCpu.labels({ worker }).inc((living + (this.retiredCpu.get(worker) ?? 0)) / 1e6)
+    }
     this.collectRecords()
   }
 
@@ -287,21 +307,23 @@ export class Metrics {
   private histogramValues(
     name: string,
   ): { metricName: string; labels: Record<string, string | number>; value: number }[] {
-    return this.sum().flatMap(({ bases, totals }) => {
-      const labels = { conduit: bases.conduit }
-      const at = bases.histogram - bases.requests
-      let count = 0
-      const buckets = RESPONSE_BOUNDS_US.map((us, i) => {
-        count += totals.cells[at + i]
-        return { metricName: `${name}_bucket`, labels: { le: us / 1e6, ...labels }, value: count }
-      })
-      count += totals.cells[at + RESPONSE_BOUNDS_US.length]
-      return [
-        ...buckets,
-        { metricName: `${name}_bucket`, labels: { le: '+Inf', ...labels }, value: count },
-        { metricName: `${name}_sum`, labels, value: totals.cells[at + RESPONSE_BOUNDS_US.length + 1] / 1e6 },
-        { metricName: `${name}_count`, labels, value: count },
-      ]
-    })
+    return this.sum().flatMap(({ bases, totals }) =>
+      bases.targets.flatMap(({ name: target }) => {
+        const labels = { conduit: bases.conduit, target }
+        const cells = totals.targets.get(target) ?? new Float64Array(HISTOGRAM_CELLS)
+        let count = 0
+        const buckets = RESPONSE_BOUNDS_US.map((us, i) => {
+          count += cells[i]
+          return { metricName: `${name}_bucket`, labels: { le: us / 1e6, ...labels }, value: count }
+        })
+        count += cells[RESPONSE_BOUNDS_US.length]
+        return [
+          ...buckets,
+          { metricName: `${name}_bucket`, labels: { le: '+Inf', ...labels }, value: count },
+          { metricName: `${name}_sum`, labels, value: cells[RESPONSE_BOUNDS_US.length + 1] / 1e6 },
+          { metricName: `${name}_count`, labels, value: count },
+        ]
+      }),
+    )
   }
 }
