@@ -18,6 +18,7 @@ import {
   ModbusSession,
   OPEN_GATE,
   type ReportKind,
+  type SessionCells,
   type SessionTerms,
   TOLERATE,
 } from '../protocols/modbus/session.ts'
