@@ -11,6 +11,7 @@ import { REASON, REASONS, WOULD_DENY } from '../protocols/reason.ts'
 import type { EventInput, EventName } from '../records/catalogue.ts'
 import type { DataPlane } from './data-plane.ts'
 import type { ListenerPlan } from './plan.ts'
+import type { Kind } from './storm.ts'
 import type { Timed } from './timer-wheel.ts'
 
 /** The client's end of a connection. */
@@ -51,6 +52,9 @@ export abstract class Connection implements SessionHost, Timed {
   protected ending = ''
   protected endingMs = 0
   protected gone = false
+  /** What was last said of a request, and the verdict (would-deny, function code, reason) that it was said of. */
+  private said: Kind | null = null
+  private saidVerdict = -1
 
   protected constructor(plane: DataPlane, listener: ListenerPlan, peer: Peer, slots: readonly [number, number]) {
     this.plane = plane
@@ -147,6 +151,7 @@ export abstract class Connection implements SessionHost, Timed {
       this.session.close('no longer in the policy')
       return
     }
+    this.said = null
     const { conduit } = listener
     former.cells[former.bases.open]--
     conduit.cells[conduit.bases.open]++
@@ -225,9 +230,12 @@ export abstract class Connection implements SessionHost, Timed {
     detail: string,
     exception: number,
   ): void {
-    const event = EVENT_OF[kind][would ? 1 : 0]
+    const { storm } = this.plane
     const code = buf === null || adu + 7 >= end ? 0 : kind === 'request' ? buf[adu + 7] : buf[adu + 7] & 0x7f
-    this.plane.storm.say(`${event} ${this.pairKey} ${code} ${reason}`, this.plane.wallMs(), () => {
+    const verdict = kind === 'request' ? (would ? 0x10000 : 0) | (code << 8) | reason : -1
+    if (this.said !== null && verdict === this.saidVerdict && storm.again(this.said, this.plane.wallMs())) return
+    const event = EVENT_OF[kind][would ? 1 : 0]
+    const said = storm.say(`${event} ${this.pairKey} ${code} ${reason}`, this.plane.wallMs(), () => {
       const rules = this.listener.conduit.protocol.rules
       const frame =
         buf === null ? {} : kind === 'request' ? describeRequest(buf, adu, end) : describeResponse(buf, adu, end)
@@ -243,6 +251,9 @@ export abstract class Connection implements SessionHost, Timed {
       if (event === 'request.denied' && isWrite(code)) input.severity = 'warning'
       return input
     })
+    if (verdict === -1) return
+    this.said = said
+    this.saidVerdict = verdict
   }
 
   private explain(kind: ReportKind, reason: number, code: number, buf: Uint8Array, adu: number, end: number): string {

@@ -7,7 +7,8 @@ import type { EventInput } from '../records/catalogue.ts'
 /** Distinct kinds of event remembered at one time; beyond them, all others count as one kind. */
 const MAX_KINDS = 4096
 
-interface Kind {
+/** Events that are alike. */
+export interface Kind {
   count: number
   first: number
   last: number
@@ -35,20 +36,34 @@ export class Storm {
    * @param key what makes events alike: event, client, target, function, reason
    * @param make builds the event; called at once, or not at all
    * @param now milliseconds since the epoch
+   * @returns the kind that it was counted with, for `again`
    */
-  say(key: string, now: number, make: () => EventInput): void {
+  say(key: string, now: number, make: () => EventInput): Kind {
     const known = this.kinds.get(key) ?? (this.kinds.size >= MAX_KINDS ? this.kinds.get('') : undefined)
     if (known === undefined) {
       const overflow = this.kinds.size >= MAX_KINDS
-      this.kinds.set(overflow ? '' : key, { count: 0, first: now, last: now, since: now, example: null })
+      const kind = { count: 0, first: now, last: now, since: now, example: null }
+      this.kinds.set(overflow ? '' : key, kind)
       this.emit(make())
-      return
+      return kind
     }
     if (known.count++ === 0) {
       known.first = now
       known.example = make()
     }
     known.last = now
+    return known
+  }
+
+  /**
+   * Says what `say` has said before, without its key and without a look-up: a flood of denials costs little.
+   * @returns false where nothing of the kind is being held back: it is to be said by `say`
+   */
+  again(kind: Kind, now: number): boolean {
+    if (kind.count === 0) return false
+    kind.count++
+    kind.last = now
+    return true
   }
 
   /**

@@ -192,6 +192,9 @@ export class PairTable {
   // Two small tables instead of one of 65 536 entries: they stay in the first-level cache.
   private readonly rows = new Uint8Array(256)
   private readonly cells: Uint16Array
+  /** By row, for a function that no rule has: the rule that came nearest, and the reason. */
+  private readonly outsideRule: Int32Array
+  private readonly outsideReason: Uint8Array
   private readonly programs: Int32Array
   private readonly pool: Int32Array
   private readonly candidates: Matcher[][] = [[]]
@@ -216,6 +219,9 @@ export class PairTable {
       }
       this.rows[unit] = row
     }
+    const nearest = rowUnits.map((unit) => this.nearestTo(unit))
+    this.outsideRule = Int32Array.from(nearest, ({ rule }) => rule)
+    this.outsideReason = Uint8Array.from(nearest, ({ reason }) => reason)
     this.cells = new Uint16Array(rowUnits.length << 8)
     // Program 0 stands for "no rule".
     const programs: number[] = new Array(PROGRAM.words).fill(0)
@@ -317,18 +323,17 @@ export class PairTable {
 
   /** No rule has this function for this unit: which rule came nearest, and by what it missed. */
   private outside(unit: number): number {
-    this.rule = -1
-    let reason: number = REASON.unit
-    for (const matcher of this.matchers) {
-      if (matcher.deny) continue
-      if (matcher.coversUnit(unit)) {
-        this.rule = matcher.index
-        return REASON.function
-      }
-      if (this.rule === -1) this.rule = matcher.index
-    }
-    if (this.rule === -1) reason = REASON.function
-    return reason
+    const row = this.rows[unit]
+    this.rule = this.outsideRule[row]
+    return this.outsideReason[row]
+  }
+
+  private nearestTo(unit: number): { rule: number; reason: number } {
+    const allowing = this.matchers.filter((matcher) => !matcher.deny)
+    const covering = allowing.find((matcher) => matcher.coversUnit(unit))
+    if (covering !== undefined) return { rule: covering.index, reason: REASON.function }
+    if (allowing.length > 0) return { rule: allowing[0].index, reason: REASON.unit }
+    return { rule: -1, reason: REASON.function }
   }
 
   /** No allow rule has this function. A deny rule is not to be named: what one that monitors denies would pass. */
