@@ -332,51 +332,50 @@ async function check(t: Test, site: Site<keyof typeof PLANS>): Promise<void> {
     for (const client of [silent, trickle, watched]) client.destroy()
   })
 
-  t.test('a client that never reads', async (t) => {
-    const before = gateway.memory()
-    const flood = async (name: 'plain' | 'watched', frame: Buffer) => {
-      const client = await site.connect(name)
-      client.socket.pause()
-      const block = Buffer.concat(new Array(1000).fill(frame))
-      const count = Math.floor((24 * MB) / block.length)
-      for (let i = 0; i < count; i++) client.send(block)
-      // What is still to be sent stops growing smaller: the gateway reads no more.
-      let left = -1
-      while (client.socket.writableLength !== left) {
-        left = client.socket.writableLength
-        await sleep(150)
-      }
-      return { client, left, sent: count * block.length }
+  /** Bytes that the gateway has read of a conduit's clients, once it reads no more. */
+  const readSoFar = async (conduit: string): Promise<number> => {
+    let before = -1
+    for (;;) {
+      const now = await gateway.sample('headgate_bytes_total', { conduit, direction: 'in' })
+      if (now === before) return now
+      before = now
+      await sleep(100)
     }
-    const denied = await flood('plain', write(1))
-    t.ok(denied.left > 8 * MB, `denied requests: ${denied.left} bytes of ${denied.sent} wait at the client`)
-    const allowed = await flood('plain', read(1, 0, 125))
-    t.ok(allowed.left > 8 * MB, `allowed ones: ${allowed.left} bytes of ${allowed.sent} wait at the client`)
-    const grown = gateway.memory() - before
-    t.ok(grown < 60 * MB, `memory grew by ${grown >> 20} MB`)
-    denied.client.reset()
-    allowed.client.reset()
+  }
+
+  t.test('a client that never reads', async (t) => {
+    const memory = gateway.memory()
+    for (const frame of [write(1), read(1, 0, 125)]) {
+      const before = await readSoFar('plain')
+      const client = await site.connect('plain')
+      client.socket.pause()
+      const flood = Buffer.alloc(48 * MB, frame)
+      client.send(flood)
+      const taken = (await readSoFar('plain')) - before
+      // What the kernel holds of the answers is a few megabytes; the gateway's own queue is bounded far below.
+      t.ok(taken > 0 && taken < flood.length / 2, `FC ${frame[7]}: ${taken} bytes of ${flood.length} were taken`)
+      client.reset()
+    }
+    const grown = gateway.memory() - memory
+    t.ok(grown < 120 * MB, `memory grew by ${grown >> 20} MB`)
   })
 
   t.test('a target that never reads, then does', async (t) => {
-    const before = gateway.memory()
+    const memory = gateway.memory()
     for (const name of ['deaf', 'watched deaf'] as const) {
       const target = site.target(name)
       target.script = () => null
       target.onConnection = (connection) => connection.socket.pause()
       const dials = target.connections.length
+      const before = await readSoFar(name)
       const client = await site.connect(name)
       // In monitor mode the bytes may be anything.
       const stream =
-        name === 'deaf' ? Buffer.concat(Array.from({ length: 20_000 }, (_, i) => read(i))) : noise(24 * MB, 5)
+        name === 'deaf' ? Buffer.concat(Array.from({ length: 20_000 }, (_, i) => read(i))) : noise(32 * MB, 5)
       client.send(stream)
-      let left = -1
-      while (client.socket.writableLength !== left) {
-        left = client.socket.writableLength
-        await sleep(150)
-      }
+      const taken = (await readSoFar(name)) - before
       const connection = await target.connection(dials)
-      t.ok(name === 'deaf' || left > 8 * MB, `${name}: ${left} bytes wait at the client`)
+      t.ok(taken > 0 && taken < stream.length * 0.7, `${name}: ${taken} bytes of ${stream.length} were taken`)
       connection.socket.resume()
       if (name === 'watched deaf') {
         await until(() => connection.length >= stream.length, 'all bytes at the target', 20_000)
@@ -389,8 +388,8 @@ async function check(t: Test, site: Site<keyof typeof PLANS>): Promise<void> {
       }
       client.reset()
     }
-    const grown = gateway.memory() - before
-    t.ok(grown < 80 * MB, `memory grew by ${grown >> 20} MB`)
+    const grown = gateway.memory() - memory
+    t.ok(grown < 120 * MB, `memory grew by ${grown >> 20} MB`)
   })
 }
 
