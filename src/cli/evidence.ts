@@ -28,8 +28,9 @@ export function evidence(program: Command): void {
     .description('is the evidence as it was written; exit 0: yes, 1: no, and where, 2: cannot be read')
     .argument('<files...>', 'evidence files, or directories of them')
     .option(
-      '--key <key...>',
+      '--key <key>',
       'verifier key that is trusted (name+id+key), or a file with one; may be repeated; default: as the files say',
+      collect,
     )
     .addOption(new Option('--format <format>', 'how to print what was found').choices(['text', 'json']).default('text'))
     .action(async (files: string[], flags: VerifyFlags) => {

@@ -88,6 +88,9 @@ export class TestSink {
 /** A receiver of syslog over TCP with octet counting; it can be told to stop reading. */
 export class Receiver {
   readonly messages: string[] = []
+  /** Ids of the events that came, in order, repeats included; and each at its first coming. */
+  readonly ids: string[] = []
+  readonly seen = new Set<string>()
   readonly sockets = new Set<net.Socket>()
   private readonly server: net.Server
   private reading: boolean
@@ -125,16 +128,18 @@ export class Receiver {
         if (space < 0) break
         const length = Number(held.toString('latin1', at, space))
         if (held.length < space + 1 + length) break
-        this.messages.push(held.toString('utf8', space + 1, space + 1 + length))
+        this.message(held.toString('utf8', space + 1, space + 1 + length))
         at = space + 1 + length
       }
       held = held.subarray(at)
     })
   }
 
-  /** Ids of the events that came, in order, repeats included. */
-  ids(): string[] {
-    return this.messages.map((message) => / id="([^"]*)"/.exec(message)?.[1] ?? '')
+  private message(message: string): void {
+    const id = / id="([^"]*)"/.exec(message)?.[1] ?? ''
+    this.messages.push(message)
+    this.ids.push(id)
+    this.seen.add(id)
   }
 
   reset(): void {
