@@ -74,7 +74,7 @@ export class CountingLimiter implements RequestLimiter {
 export class SessionHarness implements SessionHost {
   readonly clock = { us: 1000, ms: 1 }
   readonly session: ModbusSession
-  readonly plan: ConduitPlan
+  plan: ConduitPlan
   readonly reports: Report[] = []
   readonly targetWrites: Buffer[] = []
   readonly clientWrites: Buffer[] = []
@@ -93,6 +93,15 @@ export class SessionHarness implements SessionHost {
     if (listener === undefined) throw new Error('no listener')
     const table = this.plan.table(0xffff7f000001n, listener.target) ?? this.plan.noTable()
     this.session = new ModbusSession(this, this.clock, this.plan.terms, table, limiter)
+  }
+
+  /** A reload. What is counted from now on is counted by the new plan. */
+  adopt(policy: Policy, limiter: RequestLimiter | null): void {
+    const listener = policy.gateway?.listeners[0]
+    if (listener === undefined) throw new Error('no listener')
+    this.plan = planOf(policy)
+    const table = this.plan.table(0xffff7f000001n, listener.target) ?? this.plan.noTable()
+    this.session.adopt(this.plan.terms, table, limiter)
   }
 
   get toTargetHex(): string {

@@ -322,6 +322,7 @@ type Step =
   | { do: 'lose'; connected: boolean }
   | { do: 'pass'; ms: number }
   | { do: 'full'; full: boolean }
+  | { do: 'reload'; strict: boolean }
 
 const life = fc.array(
   fc.oneof(
@@ -330,6 +331,7 @@ const life = fc.array(
     fc.record({ do: fc.constant('lose' as const), connected: fc.boolean() }),
     fc.record({ do: fc.constant('pass' as const), ms: fc.constantFrom(1, 100, 600, 1200) }),
     fc.record({ do: fc.constant('full' as const), full: fc.boolean() }),
+    fc.record({ do: fc.constant('reload' as const), strict: fc.boolean() }),
   ),
   { minLength: 1, maxLength: 15 },
 ) as fc.Arbitrary<Step[]>
@@ -338,11 +340,12 @@ t.test(
   'whatever happens: each request has one answer, in order; denied ones are never sent; nothing is left held',
   async () => {
     for (const pace of [true, false]) {
-      const policy = sessionPolicy({
-        rules: RULES,
+      const terms = {
         timeouts: { responseMs: 1000, idleMs: 1e9 },
         limits: { onLimit: pace ? 'pace' : 'deny', paceQueue: 5, paceMs: 500 },
-      })
+      } as const
+      const policy = sessionPolicy({ ...terms, rules: RULES })
+      const stricter = sessionPolicy({ ...terms, rules: RULES.map((rule) => ({ ...rule, functions: [3] })) })
       fc.assert(
         fc.property(life, (steps) => {
           const limiter = new CountingLimiter()
@@ -350,6 +353,8 @@ t.test(
           let transaction = 0
           const known = new Map<number, Case>()
           let answered = 0
+          let strict = false
+          let sentBefore = 0
           const sentSoFar = () => adus(Buffer.concat(harness.targetWrites))
           for (const step of steps) {
             if (step.do === 'send') {
@@ -368,7 +373,19 @@ t.test(
               harness.session.onTargetLost(step.connected)
               answered = sentSoFar().length
             } else if (step.do === 'pass') harness.pass(step.ms)
-            else limiter.full = step.full
+            else if (step.do === 'full') limiter.full = step.full
+            else {
+              strict = step.strict
+              sentBefore = sentSoFar().length
+              harness.adopt(strict ? stricter : policy, limiter)
+            }
+            if (strict) {
+              const since = sentSoFar().slice(sentBefore)
+              demand(
+                since.every((frame) => frame[7] === 3),
+                'what the new policy denies is not sent any more',
+              )
+            }
           }
           limiter.full = false
           harness.pass(3000)
