@@ -36,6 +36,8 @@ export class EpollTransport implements Transport {
   private turn = 0
   private readonly onWake: () => void
   private spare = openSpare()
+  /** Listeners that are not waited for until the next tick: their connections can be neither taken nor shed. */
+  private readonly resting = new Set<number>()
   private stopped = false
   private tickedMs = 0
 
@@ -72,6 +74,7 @@ export class EpollTransport implements Transport {
     for (const [fd, listening] of this.listeners) {
       if (listening !== key) continue
       this.listeners.delete(fd)
+      this.resting.delete(fd)
       this.sys.close(fd)
     }
   }
@@ -120,13 +123,14 @@ export class EpollTransport implements Transport {
         this.tickedMs = ms
         plane.tick()
         this.outbox.finish()
+        if (this.resting.size > 0) this.wakeListeners()
       }
     }
   }
 
   private patience(): number {
     if (this.plane.waiting.size > 0) return PACE_MS
-    return this.plane.idle ? IDLE_MS : TimerWheel.interval
+    return this.plane.idle && this.resting.size === 0 ? IDLE_MS : TimerWheel.interval
   }
 
   private accept(listenFd: number): void {
@@ -157,12 +161,24 @@ export class EpollTransport implements Transport {
       `accept4: ${new SyscallError('accept4', errno).code}; connections are shed`,
     )
     if (this.spare !== -1) closeSync(this.spare)
-    for (let i = 0; i < ACCEPTS_PER_TURN; i++) {
+    let shed = 0
+    while (shed < ACCEPTS_PER_TURN) {
       const fd = this.sys.accept(listenFd)
       if (fd < 0) break
       this.sys.reset(fd)
+      shed++
     }
     this.spare = openSpare()
+    if (shed > 0) return
+    // Another thread has taken the spare one as well.
+    this.sys.unwatch(this.epoll, listenFd)
+    this.resting.add(listenFd)
+  }
+
+  private wakeListeners(): void {
+    for (const fd of this.resting) this.sys.watch(this.epoll, fd, EPOLLIN)
+    this.resting.clear()
+    if (this.spare === -1) this.spare = openSpare()
   }
 
   stop(): void {
