@@ -110,13 +110,14 @@ export class Framer<Stream> {
 
 /**
  * @param aligned `start` is the start of a segment, where a frame is likely to begin: whole frames by their headers
- *   are enough there. Elsewhere each must be one that the specification defines, without a fault.
+ *   are enough there. Elsewhere there must be two at least, each of them one that the specification defines, without a
+ *   fault: a single one may be what another frame carries as its registers.
  * @returns the first place in [start, end) that a frame certainly begins at; `end` where there is none
  */
 function findBoundary(buf: Uint8Array, start: number, end: number, fromClient: boolean, aligned: boolean): number {
-  if (aligned && isChain(buf, start, end, fromClient, false)) return start
+  if (aligned && isChain(buf, start, end, fromClient, false, 1)) return start
   for (let at = aligned ? start + 1 : start; at + HEADER < end; at++) {
-    if ((buf[at + 2] | buf[at + 3] | buf[at + 4]) === 0 && isChain(buf, at, end, fromClient, true)) return at
+    if ((buf[at + 2] | buf[at + 3] | buf[at + 4]) === 0 && isChain(buf, at, end, fromClient, true, 2)) return at
   }
   return end
 }
@@ -124,16 +125,24 @@ function findBoundary(buf: Uint8Array, start: number, end: number, fromClient: b
 /**
  * Whether the bytes from `at` are frames of one direction, one after the other, to the end of the segment.
  * @param strict every frame is whole, of a function that the specification defines, and without a fault
+ * @param least how many there must be
  */
-export function isChain(buf: Uint8Array, start: number, end: number, fromClient: boolean, strict: boolean): boolean {
+export function isChain(
+  buf: Uint8Array,
+  start: number,
+  end: number,
+  fromClient: boolean,
+  strict: boolean,
+  least: number,
+): boolean {
   let at = start
   for (let frames = 0; frames < ENOUGH; frames++) {
-    if (at === end) return frames > 0
-    if (end - at <= HEADER) return !strict && frames > 0
+    if (at === end) return frames >= least
+    if (end - at <= HEADER) return !strict && frames >= least
     const length = (buf[at + 4] << 8) | buf[at + 5]
     if ((buf[at + 2] | buf[at + 3]) !== 0 || length < 2 || length > 254) return false
     const next = at + LENGTH_END + length
-    if (next > end) return !strict && frames > 0
+    if (next > end) return !strict && frames >= least
     const code = fromClient ? buf[at + HEADER] : buf[at + HEADER] & 0x7f
     if (code === 0 || code > 0x7f) return false
     if (strict) {

@@ -394,8 +394,8 @@ export class Reassembly {
       return null
     }
     const handshake = slot.probes === -1
-    const asRequest = isChain(buf, payload, payloadEnd, true, true)
-    const asResponse = isChain(buf, payload, payloadEnd, false, true)
+    const asRequest = isChain(buf, payload, payloadEnd, true, true, 1)
+    const asResponse = isChain(buf, payload, payloadEnd, false, true, 1)
     if (handshake) {
       // The client speaks first in Modbus.
       if (slot.aIsClient !== this.fromA || !asRequest) slot.probes = PROBES
@@ -426,8 +426,6 @@ export class Reassembly {
     if (!direction.known) {
       direction.known = true
       direction.next = sequence
-      // The capture has the other side's SYN, and this side's first bytes would have come first.
-      if (!flow.handshake) flow.incomplete = true
     }
     if (direction.holeSince !== 0) this.expire(flow, direction, other, us)
     if (other.holeSince !== 0) this.expire(flow, other, direction, us)

@@ -141,6 +141,8 @@ t.test('file formats', async (t) => {
       t.strictSame(ingested.notes, [])
       t.ok(Math.abs(Date.parse(baseline.first as string) - START / 1000) <= 1, 'the time is what was meant')
     }
+    const late = await learnBytes(pcapngFile(packets, { little, offset: 1_600_000_000 }))
+    t.equal(late.baseline.first, new Date(START / 1000).toISOString(), 'time stamps with an offset')
     t.strictSame(counts((await learnBytes(pcapngFile(packets, { little, kind: 'simple' }))).baseline), SOME)
     t.strictSame(counts((await learnBytes(pcapngFile(packets, { little, kind: 'obsolete' }))).baseline), SOME)
   }
@@ -165,6 +167,11 @@ t.test('link types, tags and addresses', async (t) => {
       t.strictSame([learned.baseline.flows[0].client, learned.baseline.flows[0].target], ['fd00::5', 'fd00:0:0:2::9'])
     }
   }
+  // Ethernet fills short frames up; what fills them is no payload.
+  const padded = someTraffic().map(({ us, bytes }) => ({ us, bytes: Buffer.concat([bytes, Buffer.alloc(6)]) }))
+  const filled = await learnBytes(pcapFile(padded))
+  t.strictSame(counts(filled.baseline), SOME, 'padding')
+  t.strictSame(filled.ingested.notes, [])
   const { ingested, baseline } = await learnBytes(pcapFile(someTraffic(), { linkType: 105 }))
   t.strictSame(baseline.flows, [])
   t.match(ingested.notes.join('\n'), /link type 105 \(IEEE 802.11\), which is not read/)
@@ -341,23 +348,44 @@ t.test('lost segments: the rest is counted, and so is the gap', async (t) => {
 })
 
 t.test('a gap within a frame: never a guess', async (t) => {
+  const inside: Record<string, number[]> = {
+    'one write to the end': [...adu(9, 1, WRITE)],
+    'two writes, and more': [...adu(9, 1, WRITE), ...adu(9, 1, WRITE), 0, 0],
+    'two of no known function': [...adu(9, 1, [65, 1, 2]), ...adu(9, 1, [65, 1, 2])],
+    'two that break the specification': [...adu(9, 1, [3, 0, 0, 0, 0]), ...adu(9, 1, [3, 0, 0, 0, 0])],
+  }
+  for (const [name, inner] of Object.entries(inside)) {
+    const packets: Packet[] = []
+    const one = new Connection(packets, CLIENT, TARGET, START).open()
+    one.ask(1, READ, READ_ANSWER, 10_000)
+    // A write whose registers look like frames, cut in two; its first half is lost.
+    const long = adu(7, 1, [16, ...u16(0), ...u16(inner.length / 2 + 2), inner.length + 4, 1, 2, 3, 4, ...inner])
+    one.bytes(true, long.subarray(0, 14))
+    packets.pop()
+    one.bytes(true, long.subarray(14))
+    one.us += 10_000
+    one.bytes(false, adu(7, 1, [16, ...u16(0), ...u16(13)]))
+    one.us += 5_000_000
+    for (let i = 0; i < 5; i++) one.ask(1, READ, READ_ANSWER, 10_000)
+    one.close()
+    const { baseline, ingested } = await learnBytes(pcapFile(packets))
+    t.strictSame(counts(baseline), { 3: 6 }, name)
+    t.equal(ingested.streams.gapBytes, 14)
+    t.equal(ingested.streams.skippedBytes, long.length - 14)
+  }
+})
+
+t.test('frames that do not begin with a segment are found again behind a gap', async (t) => {
   const packets: Packet[] = []
   const one = new Connection(packets, CLIENT, TARGET, START).open()
-  one.ask(1, READ, READ_ANSWER, 10_000)
-  // A long write whose registers look like frames, cut in two; its first half is lost.
-  const inner = [...adu(9, 1, WRITE), ...adu(9, 1, WRITE)]
-  const long = adu(7, 1, [16, ...u16(0), ...u16(13), 26, ...inner, 0, 0])
-  one.bytes(true, long.subarray(0, 20))
-  packets.pop()
-  one.bytes(true, long.subarray(20))
-  one.us += 10_000
-  one.bytes(false, adu(7, 1, [16, ...u16(0), ...u16(13)]))
-  one.us += 5_000_000
-  for (let i = 0; i < 5; i++) one.ask(1, READ, READ_ANSWER, 10_000)
-  one.close()
+  const stream = Buffer.concat(Array.from({ length: 40 }, (_, i) => adu(i, 1, READ)))
+  for (let at = 0; at < stream.length; at += 50) one.bytes(true, stream.subarray(at, at + 50))
+  packets.splice(5, 1)
   const { baseline, ingested } = await learnBytes(pcapFile(packets))
-  t.strictSame(counts(baseline), { 3: 6 }, 'no write was seen whole')
-  t.equal(ingested.streams.gapBytes, 20)
+  // Bytes 100…149 are lost. Of the segments behind them the one of bytes 250…299 is the first that ends with a frame:
+  // its boundary at 252 is certain, and frames 21…39 follow it.
+  t.strictSame(counts(baseline), { 3: 8 + 19 })
+  t.equal(ingested.streams.gapBytes, 50)
 })
 
 t.test('without handshake, one direction, snapped, fragments, foreign ports', async (t) => {

@@ -163,6 +163,43 @@ t.test('the draft allows what was learned, and nothing silently', async (t) => {
   ])
 })
 
+t.test('slack joins what is read, never what is written', async (t) => {
+  const packets: Packet[] = []
+  const one = new Connection(packets, { host: HMI, port: 40000 }, plc(1), START).open()
+  for (let i = 0; i < 12; i++) {
+    for (const address of [0, 5, 20]) {
+      one.ask(1, read(3, address, 2), answer(read(3, address, 2)))
+      one.ask(1, write(address, 1), write(address, 1))
+    }
+  }
+  const baseline = await learnFile(capture(packets))
+  const ranges = (slack: number) => {
+    const [protocol] = policyOf(draftPolicy(baseline, { ...DRAFT_DEFAULTS, slack }).text).conduits[0].protocols
+    return protocol.kind === 'modbus' ? protocol.rules.map((rule) => rule.addresses?.['holding-registers']) : []
+  }
+  const written = [
+    [0, 0],
+    [5, 5],
+    [20, 20],
+  ]
+  t.strictSame(ranges(0), [
+    [
+      [0, 1],
+      [5, 6],
+      [20, 21],
+    ],
+    written,
+  ])
+  t.strictSame(ranges(3), [
+    [
+      [0, 6],
+      [20, 21],
+    ],
+    written,
+  ])
+  t.strictSame(ranges(100), [[[0, 21]], written])
+})
+
 t.test('a decide item, uncommented, is a rule that allows it', async (t) => {
   const file = capture(plant({ rough: true }))
   const { text, decide } = draftPolicy(await learnFile(file))
@@ -425,6 +462,13 @@ t.test('replay: values, steps, limits, rules that only watch, responses', async 
     'response denied state - 2',
   ])
   t.match(counts, { requests: 15, allowed: 9, denied: 6, responses: 16, responsesDenied: 2 })
+  const slow: Packet[] = []
+  const tardy = new Connection(slow, { host: HMI, port: 40000 }, plc(1), START).open()
+  tardy.bytes(true, adu(1, 1, read(3, 0, 1)))
+  tardy.us += 6e6
+  tardy.bytes(false, adu(1, 1, [3, 2, 0, 0]))
+  const late = (await replayFile(RULES(rules), capture(slow))).result()
+  t.match(late.counts, { unanswered: 1, responsesDenied: 1 }, 'later than the response time-out')
   const watching = rules.replace('name: w,', 'name: w, mode: monitor,')
   const soft = (await replayFile(RULES(watching), file)).result()
   t.match(soft.counts, { denied: 0, recorded: 2, allowed: 13 })

@@ -213,12 +213,15 @@ export function pcapFile(packets: readonly Packet[], options: FileOptions = {}):
   return out
 }
 
-/** A pcapng file: `kind` chooses the block that packets are in; `resolution` is if_tsresol (6: microseconds). */
+/**
+ * A pcapng file: `kind` chooses the block that packets are in; `resolution` is if_tsresol (6: microseconds),
+ * `offset` if_tsoffset (seconds that time stamps lack).
+ */
 export function pcapngFile(
   packets: readonly Packet[],
-  options: FileOptions & { kind?: 'enhanced' | 'simple' | 'obsolete'; resolution?: number } = {},
+  options: FileOptions & { kind?: 'enhanced' | 'simple' | 'obsolete'; resolution?: number; offset?: number } = {},
 ): Buffer {
-  const { little = true, linkType = 1, kind = 'enhanced', resolution = 6 } = options
+  const { little = true, linkType = 1, kind = 'enhanced', resolution = 6, offset = 0 } = options
   const n32 = (value: number): number[] => (little ? u32(value).reverse() : u32(value))
   const n16 = (value: number): number[] => (little ? u16(value).reverse() : u16(value))
   const pad = (bytes: ArrayLike<number>): number[] => [
@@ -229,12 +232,14 @@ export function pcapngFile(
     Buffer.from([...n32(type), ...n32(body.length + 12), ...body, ...n32(body.length + 12)])
   const unit = (resolution & 0x80) !== 0 ? 2 ** (resolution & 0x7f) : 10 ** resolution
   const time = (us: number): number[] => {
-    const ticks = (BigInt(us) * BigInt(unit)) / 1_000_000n
+    const ticks = (BigInt(us - offset * 1e6) * BigInt(unit)) / 1_000_000n
     return [...n32(Number(ticks >> 32n)), ...n32(Number(ticks & 0xffffffffn))]
   }
+  const eight = [...u32(Math.floor(offset / 2 ** 32)), ...u32(offset % 2 ** 32)]
+  const shift = offset === 0 ? [] : [...n16(14), ...n16(8), ...(little ? eight.reverse() : eight)]
   const blocks = [
     block(0x0a0d0d0a, [...n32(0x1a2b3c4d), ...n16(1), ...n16(0), ...n32(0xffffffff), ...n32(0xffffffff)]),
-    block(1, [...n16(linkType), 0, 0, ...n32(0), ...n16(9), ...n16(1), resolution, 0, 0, 0, ...n32(0)]),
+    block(1, [...n16(linkType), 0, 0, ...n32(0), ...n16(9), ...n16(1), resolution, 0, 0, 0, ...shift, ...n32(0)]),
     // A block that no reader has to know.
     block(0x0bad, [1, 2, 3, 4]),
   ]
