@@ -104,6 +104,11 @@ export class TestGateway {
     return code
   }
 
+  /** kill -9. */
+  kill(): void {
+    this.child.kill('SIGKILL')
+  }
+
   /** Open descriptors of the process that are sockets. */
   sockets(): number {
     const directory = `/proc/${this.pid}/fd`
