@@ -188,7 +188,7 @@ t.test('rotation by size: the chain goes on, whatever order the files are given 
   }
   await evidence.writer.close()
   const names = await evidenceFiles(directory)
-  t.ok(names.length > 3, `${names.length} files`)
+  t.ok(names.length >= 3, `${names.length} files`)
   t.match(await report(directory), { finding: null, unsigned: 0 })
   const files = names.map((name) => join(directory, name))
   t.equal((await verifyFiles(files.toReversed(), { keys: [] })).finding, null)
@@ -267,13 +267,13 @@ t.test('a directory that goes away: said, kept in memory, resumed when it is bac
   evidence.append(denied(1))
   await sleep(20)
   renameSync(directory, join(parent, 'elsewhere'))
-  await until(() => evidence.names().includes('evidence.failed'), 'it is noticed within seconds')
+  await until(() => evidence.names().includes('evidence.failed'), 'it is noticed within seconds', 20_000)
   t.same(evidence.states, [true, false])
   evidence.append(denied(2))
   await sleep(50)
   t.notOk(existsSync(directory), 'and the directory is not made again: something may have to be mounted there')
   mkdirSync(directory)
-  await until(() => evidence.names().includes('evidence.resumed'), 'it is back', 10_000)
+  await until(() => evidence.names().includes('evidence.resumed'), 'it is back', 20_000)
   await evidence.writer.close()
   const both = [join(parent, 'elsewhere'), directory]
   const files = (
@@ -327,7 +327,7 @@ t.test('a full disk', async (t) => {
   t.match(evidence.told.find((event) => event.event === 'evidence.failed')?.detail, /ENOSPC/)
   for (let i = 0; i < 10; i++) evidence.append(denied(n++))
   rmSync(filler)
-  await until(() => evidence.names().includes('evidence.resumed'), 'there is room again', 10_000)
+  await until(() => evidence.names().includes('evidence.resumed'), 'there is room again', 20_000)
   await evidence.writer.close()
   const found = await report(directory)
   t.match(found, { finding: null, torn: null })
