@@ -10,6 +10,8 @@ export interface WorkerSetup {
   /** Memory of `SharedLimits` and of `SharedPresentValues`. */
   limits: SharedArrayBuffer
   values: SharedArrayBuffer
+  /** Memory of `Descriptors`, this worker's own. */
+  descriptors: SharedArrayBuffer
   /** One shared cell, `Recorder.gate`. */
   gate: Int32Array
 }

@@ -2,7 +2,7 @@
  * The main thread's side of the gateway: starts the workers, gives them policies, takes their events, and replaces
  * those that die. Knows no frame.
  */
-import { writeSync } from 'node:fs'
+import { closeSync, writeSync } from 'node:fs'
 import net from 'node:net'
 import { availableParallelism } from 'node:os'
 import { extname } from 'node:path'
@@ -14,6 +14,7 @@ import { cellsBytes, layoutOf } from '../records/counters.ts'
 import type { Metrics } from '../records/metrics.ts'
 import type { Recorder } from '../records/recorder.ts'
 import { WorkerClock } from './clock.ts'
+import { Descriptors, descriptorsBytes } from './linux/descriptors.ts'
 import type { FromWorker, ToWorker, WorkerSetup } from './messages.ts'
 import { listenKey, steppedTargets } from './plan.ts'
 
@@ -43,6 +44,8 @@ export class ListenError extends Error {
 interface Member {
   index: number
   worker: Worker
+  /** Memory of `Descriptors`: what nobody else closes when the worker dies. */
+  descriptors: SharedArrayBuffer
   /** Resolved when the policy of this version is in force, or its listeners have failed. */
   waiting: Map<number, (failure: ListenError | null) => void>
   drained: () => void
@@ -170,12 +173,14 @@ export class Supervisor {
       io: this.io,
       limits: this.limits,
       values: this.values,
+      descriptors: new SharedArrayBuffer(this.io === 'epoll' ? descriptorsBytes() : 0),
       gate: this.recorder.gate,
     }
     const worker = new Worker(new URL(`./worker${extname(import.meta.url)}`, import.meta.url), { workerData: setup })
     const member: Member = {
       index,
       worker,
+      descriptors: setup.descriptors,
       waiting: new Map(),
       drained: () => {},
       stopping: false,
@@ -207,6 +212,7 @@ export class Supervisor {
     const lost = this.metrics.openConnections(member.index)
     this.metrics.retire(member.index)
     new SharedLimits(this.limits, 0).forfeit(member.index)
+    for (const fd of new Descriptors(member.descriptors).list()) closeSync(fd)
     for (const resolve of member.waiting.values()) resolve(null)
     member.drained()
     if (this.stopping || member.stopping) return

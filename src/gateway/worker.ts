@@ -2,6 +2,7 @@
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { SharedLimits } from '../limits/shared-limits.ts'
 import { DataPlane } from './data-plane.ts'
+import { Descriptors } from './linux/descriptors.ts'
 import { EpollTransport } from './linux/epoll-transport.ts'
 import type { FromWorker, ToWorker, WorkerSetup } from './messages.ts'
 import { NetTransport } from './net/net-transport.ts'
@@ -30,7 +31,7 @@ function open(): Transport {
     return new NetTransport(plane, shared)
   }
   // The loop never returns to Node's, so messages are fetched when the eventfd says that there are some.
-  const epoll = new EpollTransport(plane, shared, fetch)
+  const epoll = new EpollTransport(plane, shared, new Descriptors(setup.descriptors), fetch)
   say({ type: 'wake', fd: epoll.wakeFd })
   return epoll
 }

@@ -9,6 +9,7 @@ import type { DataPlane } from '../data-plane.ts'
 import type { ListenerPlan } from '../plan.ts'
 import { TimerWheel } from '../timer-wheel.ts'
 import type { Transport } from '../transport.ts'
+import type { Descriptors } from './descriptors.ts'
 import { EpollConnection } from './epoll-connection.ts'
 import { Outbox } from './outbox.ts'
 import { EPOLLIN, ERRNO, SyscallError, Syscalls } from './syscalls.ts'
@@ -22,11 +23,11 @@ const IDLE_MS = 500
 
 export class EpollTransport implements Transport {
   readonly plane: DataPlane
-  readonly sys = new Syscalls()
-  readonly epoll = this.sys.epoll()
-  readonly outbox = new Outbox(this.sys.memory)
+  readonly sys: Syscalls
+  readonly epoll: number
+  readonly outbox: Outbox
   /** Written to by the main thread when it has sent a message. */
-  readonly wakeFd = this.sys.eventfd()
+  readonly wakeFd: number
   private readonly shared: boolean
   private readonly listeners = new Map<number, string>()
   /** Connections by the descriptors of both their sides. */
@@ -43,9 +44,14 @@ export class EpollTransport implements Transport {
 
   /**
    * @param shared whether other workers listen on the same addresses (SO_REUSEPORT)
+   * @param held notes the descriptors there are, for the main thread
    * @param onWake takes the messages that are waiting
    */
-  constructor(plane: DataPlane, shared: boolean, onWake: () => void) {
+  constructor(plane: DataPlane, shared: boolean, held: Descriptors, onWake: () => void) {
+    this.sys = new Syscalls(held)
+    this.outbox = new Outbox(this.sys.memory)
+    this.epoll = this.sys.epoll()
+    this.wakeFd = this.sys.eventfd()
     this.plane = plane
     this.shared = shared
     this.onWake = onWake

@@ -7,6 +7,7 @@
  */
 import { createRequire } from 'node:module'
 import { getSystemErrorName } from 'node:util'
+import type { Descriptors } from './descriptors.ts'
 import { AREA, Memory } from './memory.ts'
 
 export const EPOLLIN = 0x1
@@ -110,8 +111,14 @@ export class Syscalls {
   private readonly recvCall: Call
   private readonly sendCall: Call
 
-  /** @throws where koffi or libc cannot be loaded */
-  constructor() {
+  private readonly held: Descriptors | null
+
+  /**
+   * @param held notes what is opened and closed; null: nobody asks
+   * @throws where koffi or libc cannot be loaded
+   */
+  constructor(held: Descriptors | null = null) {
+    this.held = held
     // koffi is loaded here and nowhere else, and only when it is wanted: its absence must not be an import error.
     const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi').default
     const libc = koffi.load('libc.so.6')
@@ -146,6 +153,11 @@ export class Syscalls {
     return result
   }
 
+  private opened(fd: number): number {
+    if (fd >= 0) this.held?.opened(fd)
+    return fd
+  }
+
   // -------------------------------------------------------------------------------------------------- hot path
 
   /** Reads at most `AREA.readBytes` to `at`. @returns bytes read, 0 at the end of the stream, or -1 (see `errno`) */
@@ -167,7 +179,7 @@ export class Syscalls {
   // ---------------------------------------------------------------------------------------------------- epoll
 
   epoll(): number {
-    return this.must('epoll_create1', this.calls.epoll_create1(EPOLL_CLOEXEC))
+    return this.opened(this.must('epoll_create1', this.calls.epoll_create1(EPOLL_CLOEXEC)))
   }
 
   watch(epoll: number, fd: number, events: number): void {
@@ -192,7 +204,7 @@ export class Syscalls {
   }
 
   eventfd(): number {
-    return this.must('eventfd', this.calls.eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC))
+    return this.opened(this.must('eventfd', this.calls.eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)))
   }
 
   /** Takes an eventfd's count, so that it is quiet until it is written again. */
@@ -225,7 +237,7 @@ export class Syscalls {
     this.memory.bytes.writeUInt32LE(AREA.addressBytes, AREA.addressLength)
     const address = this.memory.pointer(AREA.address, AREA.addressBytes)
     const length = this.memory.pointer(AREA.addressLength, 4)
-    return this.calls.accept4(fd, address, length, SOCK_NONBLOCK | SOCK_CLOEXEC)
+    return this.opened(this.calls.accept4(fd, address, length, SOCK_NONBLOCK | SOCK_CLOEXEC))
   }
 
   /** Begins to connect. @returns the socket, which is writable once the connection stands or has failed */
@@ -245,7 +257,7 @@ export class Syscalls {
 
   private socket(address: bigint): number {
     const family = isFour(address) ? AF_INET : AF_INET6
-    return this.must('socket', this.calls.socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0))
+    return this.opened(this.must('socket', this.calls.socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)))
   }
 
   private tune(fd: number): void {
@@ -286,6 +298,7 @@ export class Syscalls {
   }
 
   close(fd: number): void {
+    this.held?.closing(fd)
     this.calls.close(fd)
   }
 
@@ -294,7 +307,7 @@ export class Syscalls {
     this.memory.bytes.writeInt32LE(1, AREA.option)
     this.memory.bytes.writeInt32LE(0, AREA.option + 4)
     this.calls.setsockopt(fd, SOL_SOCKET, SO_LINGER, this.memory.pointer(AREA.option, 8), 8)
-    this.calls.close(fd)
+    this.close(fd)
   }
 
   /** `struct sockaddr_in` or `sockaddr_in6` in the address area. @returns its length */
