@@ -2,9 +2,10 @@
  * What of a baseline a draft may allow by itself, and what a person has to decide: rare writes, programming, scans,
  * malformed traffic and the like are never allowed silently.
  */
-import { QUIRKS } from '../policy/model.ts'
+import { MODBUS_TABLES, QUIRKS } from '../policy/model.ts'
 import { FUNCTION_GROUPS, functionClass, isWrite, selectorName } from '../protocols/modbus/function-codes.ts'
-import type { BaselineFile, BaselineFlow } from './baseline-file.ts'
+import { type BaselineFile, type BaselineFlow, valuesWithin } from './baseline-file.ts'
+import { joinRanges, rangeText, subtractRanges } from './ranges.ts'
 import { plural } from './rules.ts'
 
 export type DecideKind =
@@ -57,6 +58,8 @@ export interface AssessOptions {
 
 /** Sub-functions of FC 8 that only read a counter or echo; the others restart, silence or clear (V1.1b3 §6.8.1). */
 const HARMLESS_DIAGNOSTICS = new Set([0, 2, 11, 12, 13, 14, 15, 16, 17, 18])
+/** Ranges that a line spells out. */
+const SHOWN_RANGES = 8
 /** Requests without success that make a client a scanner, where they are half of all it does. */
 const SCAN_PROBES = 10
 
@@ -72,7 +75,9 @@ export function assess(baseline: BaselineFile, options: AssessOptions): Assessme
     if (flow.malformed === flow.requests || scanners.has(flow.client)) continue
     const objection = objectionTo(flow, seen(flow), options)
     if (objection === null) {
-      allow.push(flow)
+      const { common, seldom } = splitRare(flow, options.rare)
+      if (common !== null) allow.push(common)
+      if (seldom !== null) decide.push(item('rare-write', seldom, rareText(seldom)))
       if (Object.keys(flow.deviations).length > 0) decide.push(deviation(flow))
     } else decide.push(item(objection[0], flow, objection[1]))
   }
@@ -137,6 +142,36 @@ function item(kind: DecideKind, flow: BaselineFlow, why: string): Omit<DecideIte
 function malformed(flow: BaselineFlow): Omit<DecideItem, 'id'> {
   const why = `${flow.malformed} of ${plural(flow.requests, 'request')} break the specification`
   return { ...item('malformed', flow, why), requests: flow.malformed, flow: null }
+}
+
+/** Of a write: the addresses that were written often, and those that were written rarely, each as a flow. */
+function splitRare(flow: BaselineFlow, rare: number): { common: BaselineFlow | null; seldom: BaselineFlow | null } {
+  const few: BaselineFlow['addresses'] = {}
+  const left: BaselineFlow['addresses'] = {}
+  let requests = 0
+  for (const table of MODBUS_TABLES) {
+    const used = flow.addresses[table]
+    if (used === undefined) continue
+    const rows = (flow.values[table] ?? []).filter(({ writes }) => writes < rare)
+    const ranges = joinRanges(rows.map(({ range }) => range))
+    if (ranges.length > 0) few[table] = ranges
+    requests = rows.reduce((most, { writes }) => Math.max(most, writes), requests)
+    const rest = subtractRanges(used, ranges)
+    if (rest.length > 0) left[table] = rest
+  }
+  if (Object.keys(few).length === 0) return { common: flow, seldom: null }
+  const part = (addresses: BaselineFlow['addresses']) => ({ ...flow, addresses, values: valuesWithin(flow, addresses) })
+  return { common: Object.keys(left).length === 0 ? null : part(left), seldom: { ...part(few), requests } }
+}
+
+function rareText({ addresses, requests }: BaselineFlow): string {
+  const places = MODBUS_TABLES.flatMap((table) => {
+    const ranges = addresses[table] ?? []
+    const shown = ranges.slice(0, SHOWN_RANGES).map(rangeText).join(', ')
+    return ranges.length === 0 ? [] : [`${table} ${shown}${ranges.length > SHOWN_RANGES ? ' …' : ''}`]
+  })
+  const often = requests === 1 ? 'written once' : `none written more than ${requests} times`
+  return `writes to ${places.join(' and ')}, ${often}`
 }
 
 /** Responses that a strict rule would hold back, with the words that let them pass where there are any. */

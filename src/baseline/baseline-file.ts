@@ -44,7 +44,9 @@ const flow = z.strictObject({
   first: time,
   last: time,
   addresses: tables(z.array(range)).describe('addresses used, zero-based, of well-formed requests; FC 23: both parts'),
-  values: tables(z.array(z.strictObject({ range, min: word, max: word }))).describe('values written'),
+  values: tables(z.array(z.strictObject({ range, min: word, max: word, writes: count }))).describe(
+    'values written, by addresses with the same extremes and the same number of writes (to each of them)',
+  ),
   rate,
 })
 
@@ -245,28 +247,48 @@ export interface ValueRow {
   range: [number, number]
   min: number
   max: number
+  /** How many times each address of the range was written. */
+  writes: number
 }
 
-function mergeValues(rows: readonly ValueRow[]): ValueRow[] {
-  const least = new Map<number, number>()
-  const greatest = new Map<number, number>()
-  for (const { range, min, max } of rows) {
+/** One row for each address, whatever flows they come from; neighbours that are alike together. */
+export function mergeValues(rows: readonly ValueRow[]): ValueRow[] {
+  const places = new Map<number, ValueRow>()
+  for (const { range, min, max, writes } of rows) {
     for (let at = range[0]; at <= range[1]; at++) {
-      least.set(at, Math.min(least.get(at) ?? min, min))
-      greatest.set(at, Math.max(greatest.get(at) ?? max, max))
+      const one = places.get(at) ?? { range: [at, at], min, max, writes: 0 }
+      places.set(at, one)
+      one.min = Math.min(one.min, min)
+      one.max = Math.max(one.max, max)
+      one.writes += writes
     }
   }
-  const places = [...least.keys()].sort((a, b) => a - b)
-  return groupValues(places.map((at) => [at, least.get(at) as number, greatest.get(at) as number]))
+  return groupValues([...places.values()].sort((a, b) => a.range[0] - b.range[0]))
 }
 
-/** Neighbours with the same extremes in one row. @param values [address, least, greatest], ascending */
-export function groupValues(values: Iterable<readonly [number, number, number]>): ValueRow[] {
-  const rows: ValueRow[] = []
-  for (const [at, min, max] of values) {
-    const last = rows.at(-1)
-    if (last !== undefined && last.range[1] === at - 1 && last.min === min && last.max === max) last.range[1] = at
-    else rows.push({ range: [at, at], min, max })
+/** Neighbours that are alike in one row. @param rows ascending, apart */
+export function groupValues(rows: readonly ValueRow[]): ValueRow[] {
+  const groups: ValueRow[] = []
+  for (const { range, min, max, writes } of rows) {
+    const last = groups.at(-1)
+    const alike = last !== undefined && last.min === min && last.max === max && last.writes === writes
+    if (alike && last.range[1] === range[0] - 1) last.range[1] = range[1]
+    else groups.push({ range: [range[0], range[1]], min, max, writes })
   }
-  return rows
+  return groups
+}
+
+/** The values of a flow that were written to `addresses`. */
+export function valuesWithin(flow: BaselineFlow, addresses: BaselineFlow['addresses']): BaselineFlow['values'] {
+  const values: BaselineFlow['values'] = {}
+  for (const table of MODBUS_TABLES) {
+    const rows = (flow.values[table] ?? []).flatMap((row) =>
+      (addresses[table] ?? [])
+        .map(([low, high]): [number, number] => [Math.max(low, row.range[0]), Math.min(high, row.range[1])])
+        .filter(([low, high]) => low <= high)
+        .map((part) => ({ ...row, range: part })),
+    )
+    if (rows.length > 0) values[table] = rows
+  }
+  return values
 }

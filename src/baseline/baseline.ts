@@ -23,36 +23,46 @@ const MAX_ENTRIES = 100_000
 const MAX_PAIRS = 50_000
 /** Deviations that show in the response alone: its form, not which request it answers. */
 const SHAPE = DEVIATIONS.reduce((bits, name, i) => (/vendor|trailing|malformed/.test(name) ? bits | (1 << i) : bits), 0)
-/** Pages of 256 written values; 32 MiB in all. */
-const MAX_PAGES = 32_768
+/** Pages of 256 addresses written to; 32 MiB in all. */
+const MAX_PAGES = 16_384
 
 const [COILS, DISCRETE_INPUTS, INPUT_REGISTERS, HOLDING_REGISTERS] = [0, 1, 2, 3]
 
-/** Least and greatest value written to each address of a table. */
+/** Least and greatest value written to each address of a table, and how often it was written. */
 class WrittenValues {
-  private readonly pages = new Map<number, Uint16Array>()
+  private readonly pages = new Map<number, { least: Uint16Array; greatest: Uint16Array; writes: Uint32Array }>()
 
-  /** @returns false where the value could not be kept: no page is left */
-  add(address: number, value: number, budget: { pages: number }): boolean {
+  /**
+   * One write, of a value between `least` and `greatest`.
+   * @returns false where it could not be kept: no page is left
+   */
+  add(address: number, least: number, greatest: number, budget: { pages: number }): boolean {
     let page = this.pages.get(address >> 8)
     if (page === undefined) {
       if (budget.pages === 0) return false
       budget.pages--
-      page = new Uint16Array(512)
-      page.fill(0xffff, 0, 256)
+      page = {
+        least: new Uint16Array(256).fill(0xffff),
+        greatest: new Uint16Array(256),
+        writes: new Uint32Array(256),
+      }
       this.pages.set(address >> 8, page)
     }
     const at = address & 0xff
-    if (value < page[at]) page[at] = value
-    if (value > page[at + 256]) page[at + 256] = value
+    if (least < page.least[at]) page.least[at] = least
+    if (greatest > page.greatest[at]) page.greatest[at] = greatest
+    page.writes[at]++
     return true
   }
 
   rows(): ValueRow[] {
-    const all: [number, number, number][] = []
-    for (const [high, page] of [...this.pages].sort((a, b) => a[0] - b[0])) {
-      for (let at = 0; at < 256; at++)
-        if (page[at] <= page[at + 256]) all.push([(high << 8) | at, page[at], page[at + 256]])
+    const all: ValueRow[] = []
+    for (const [high, { least, greatest, writes }] of [...this.pages].sort((a, b) => a[0] - b[0])) {
+      for (let at = 0; at < 256; at++) {
+        if (writes[at] === 0) continue
+        const address = (high << 8) | at
+        all.push({ range: [address, address], min: least[at], max: greatest[at], writes: writes[at] })
+      }
     }
     return groupValues(all)
   }
@@ -299,7 +309,13 @@ export class BaselineCollector implements FlowSink {
         entry.touch(HOLDING_REGISTERS, address, quantity)
         this.registers(entry, address, quantity, buf, pdu + 6)
         return
-      case 22:
+      case 22: {
+        // V1.1b3 §6.16: (current AND and_mask) OR (or_mask AND NOT and_mask), whatever the current value is.
+        const least = ((buf[pdu + 5] << 8) | buf[pdu + 6]) & ~quantity & 0xffff
+        entry.touch(HOLDING_REGISTERS, address, 1)
+        this.written(entry, HOLDING_REGISTERS, address, least, least | quantity)
+        return
+      }
       case 24:
         entry.touch(HOLDING_REGISTERS, address, 1)
         return
@@ -320,13 +336,13 @@ export class BaselineCollector implements FlowSink {
     }
   }
 
-  private written(entry: Entry, table: number, address: number, value: number): void {
+  private written(entry: Entry, table: number, address: number, least: number, greatest = least): void {
     let values = entry.values[table]
     if (values === null) {
       values = new WrittenValues()
       entry.values[table] = values
     }
-    if (!values.add(address, value, this.budget)) this.dropped++
+    if (!values.add(address, least, greatest, this.budget)) this.dropped++
   }
 
   private response(flow: Flow, track: Track, buf: Uint8Array, adu: number, end: number): void {

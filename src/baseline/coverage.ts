@@ -1,7 +1,7 @@
 /** How far a policy's rules allow what a baseline has. */
 import { blockHolds, parseAddress } from '../policy/address.ts'
 import { MODBUS_TABLES, type ModbusProtocol, type ModbusRule, type ModbusTable, type Range } from '../policy/model.ts'
-import type { BaselineFlow } from './baseline-file.ts'
+import { type BaselineFlow, valuesWithin } from './baseline-file.ts'
 import { joinRanges } from './ranges.ts'
 
 /** What the rules of one protocol say of a flow. */
@@ -58,7 +58,7 @@ function restOf(rules: readonly ModbusRule[], flow: BaselineFlow): BaselineFlow 
     if (left.length > 0) addresses[table] = left
   }
   if (Object.keys(addresses).length === 0) return null
-  return { ...flow, addresses }
+  return { ...flow, addresses, values: valuesWithin(flow, addresses) }
 }
 
 const outside = (rule: ModbusRule, table: ModbusTable, flow: BaselineFlow): Range[] =>

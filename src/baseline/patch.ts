@@ -39,6 +39,7 @@ export function patchPolicy(text: string, policy: Policy, baseline: BaselineFile
     items.push({ ...flow, kind: 'out-of-place', why, flow: null })
   }
   const places = new Map<string, Place>()
+  const partial = new Set<BaselineFlow>()
   for (const flow of allow) {
     if (isAllowed(policy, flow)) continue
     const place = placeOf(policy, flow)
@@ -52,6 +53,7 @@ export function patchPolicy(text: string, policy: Policy, baseline: BaselineFile
       const known = places.get(place.conduit) ?? place
       places.set(place.conduit, known)
       known.flows.push(rest)
+      if (rest !== flow) partial.add(rest)
     }
   }
   const names = new Map(policy.zones.flatMap((zone) => zone.assets.map((one) => [one.address.base, one.name] as const)))
@@ -61,7 +63,13 @@ export function patchPolicy(text: string, policy: Policy, baseline: BaselineFile
   for (const place of places.values()) {
     const taken = new Set(place.protocol.rules.map((rule) => rule.name))
     for (const rule of buildRules(place.flows, { slack: options.slack, nameOf, taken })) {
-      const next = insert(patched, place.path, rule, nameOf)
+      const next = insert(
+        patched,
+        place.path,
+        rule,
+        rule.evidence.some((one) => partial.has(one)),
+        nameOf,
+      )
       const refused = next === null ? 'its conduit has no list of rules to add to' : firstError(policy.file, next)
       if (next === null || refused !== null) {
         for (const flow of rule.evidence) object(flow, refused as string)
@@ -128,11 +136,15 @@ function zoneOf(policy: Policy, text: string): Zone | null {
   return best
 }
 
-/** @returns the document with the rule behind the last of its conduit's; null where there is no list to add to */
+/**
+ * @param partly other rules allow some of the requests that this one rests on
+ * @returns the document with the rule behind the last of its conduit's; null where there is no list to add to
+ */
 function insert(
   text: string,
   [i, j]: [number, number],
   rule: DraftRule,
+  partly: boolean,
   nameOf: (address: string) => string,
 ): string | null {
   const document = parseDocument(text)
@@ -160,7 +172,10 @@ function insert(
     at = newline === -1 ? text.length : newline + 1
   }
   const eol = text.includes('\r\n') ? '\r\n' : '\n'
-  const lines = [...evidenceText(rule).map((line) => `# learned: ${line}`), ...ruleLines(node)]
+  const lines = [
+    ...evidenceText(rule).map((line, n) => `# learned: ${partly && n === 0 ? 'among ' : ''}${line}`),
+    ...ruleLines(node),
+  ]
   const block = lines.map((line) => `${indent}${line}${eol}`).join('')
   const head = text.slice(0, at)
   return `${head}${head.endsWith('\n') ? '' : eol}${block}${text.slice(at)}`

@@ -36,7 +36,7 @@ const PREFIX: Readonly<Record<string, string>> = {
 }
 
 /** A client that writes at most this share of its requests, or this often, writes rarely: an engineering workstation. */
-const FEW_WRITES = { share: 0.05, number: 10 }
+const FEW_WRITES = { share: 0.01, number: 10 }
 
 /**
  * @param flows those that rules will allow

@@ -54,4 +54,20 @@ export function joinRanges(ranges: readonly Range[], slack = 0): [number, number
   return joined
 }
 
+/** @returns what of `ranges` is in none of `others` */
+export function subtractRanges(ranges: readonly Range[], others: readonly Range[]): [number, number][] {
+  let left = joinRanges(ranges)
+  for (const [low, high] of others) {
+    left = left.flatMap(([from, to]): [number, number][] => {
+      if (high < from || low > to) return [[from, to]]
+      const parts: [number, number][] = [
+        [from, low - 1],
+        [high + 1, to],
+      ]
+      return parts.filter(([first, last]) => first <= last)
+    })
+  }
+  return left
+}
+
 export const rangeText = ([low, high]: Range): string => (low === high ? `${low}` : `${low}-${high}`)

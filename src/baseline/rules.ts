@@ -1,7 +1,7 @@
 /** Flows that may be allowed, put together into as few rules as say exactly the same. */
 import { MODBUS_TABLES, type ModbusTable } from '../policy/model.ts'
 import { functionClass, isWrite, selectorName } from '../protocols/modbus/function-codes.ts'
-import type { BaselineFlow } from './baseline-file.ts'
+import { type BaselineFlow, mergeValues } from './baseline-file.ts'
 import { joinRanges, rangeText } from './ranges.ts'
 
 /** A rule as the document has it, with what it rests on. */
@@ -188,7 +188,8 @@ const VALUE_ROWS = 6
 export function valuesText(flows: readonly BaselineFlow[]): string | null {
   const parts: string[] = []
   for (const table of MODBUS_TABLES) {
-    const rows = flows.flatMap((flow) => flow.values[table] ?? [])
+    const written = flows.flatMap((flow) => flow.values[table] ?? [])
+    const rows = mergeValues(written.map((row) => ({ ...row, writes: 0 })))
     if (rows.length === 0) continue
     const shown = rows
       .slice(0, VALUE_ROWS)

@@ -216,16 +216,16 @@ t.test('what it holds: ranges, values, rates, exceptions, connections', async (t
   })
   t.strictSame(flow(16)[0].values, {
     'holding-registers': [
-      { range: [50, 50], min: 7, max: 7 },
-      { range: [51, 51], min: 3, max: 65535 },
-      { range: [52, 52], min: 9, max: 9 },
+      { range: [50, 50], min: 7, max: 7, writes: 1 },
+      { range: [51, 51], min: 3, max: 65535, writes: 2 },
+      { range: [52, 52], min: 9, max: 9, writes: 1 },
     ],
   })
   t.strictSame(flow(15)[0].values, {
     coils: [
-      { range: [8, 8], min: 1, max: 1 },
-      { range: [9, 9], min: 0, max: 0 },
-      { range: [10, 10], min: 1, max: 1 },
+      { range: [8, 8], min: 1, max: 1, writes: 1 },
+      { range: [9, 9], min: 0, max: 0, writes: 1 },
+      { range: [10, 10], min: 1, max: 1, writes: 1 },
     ],
   })
   t.strictSame(flow(23)[0].addresses, {
