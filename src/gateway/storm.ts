@@ -78,7 +78,9 @@ export class Storm {
         continue
       }
       const times = { first: new Date(kind.first).toISOString(), last: new Date(kind.last).toISOString() }
-      this.emit({ ...kind.example, time: now, count: kind.count, ...times })
+      const detail =
+        key === '' ? 'of more kinds than can be told apart; this is the first of them' : kind.example.detail
+      this.emit({ ...kind.example, detail, time: now, count: kind.count, ...times })
       kind.count = 0
       kind.since = now
       kind.example = null
