@@ -65,14 +65,21 @@ const pipe: Contender = {
   },
 }
 
-export function headgate(io: 'epoll' | 'net', workers = 1, flags: string[] = []): Contender {
+/** @param gateway more lines for the policy's `gateway` */
+export function headgate(io: 'epoll' | 'net', workers = 1, flags: string[] = [], gateway = ''): Contender {
   return {
     name: `Headgate ${io}`,
     version: VERSION,
     missing: io === 'epoll' ? unavailable() : null,
     async start(target, cpu) {
       const port = await freePort()
-      const values = { BENCH_LISTEN: port, BENCH_TARGET: target, BENCH_IO: io, BENCH_WORKERS: workers }
+      const values = {
+        BENCH_LISTEN: port,
+        BENCH_TARGET: target,
+        BENCH_IO: io,
+        BENCH_WORKERS: workers,
+        BENCH_GATEWAY: gateway,
+      }
       const policy = filledIn('policy.yaml', values)
       return serve(node, [...flags, join(here, 'gateway.ts'), policy], cpu, port)
     },

@@ -71,8 +71,14 @@ export class EvidenceFile {
   /** Makes what was written survive a loss of power. @returns whether there was anything to do */
   async sync(): Promise<boolean> {
     if (!this.dirty) return false
-    await this.handle.datasync()
+    // What is written while the disk works is dirty again.
     this.dirty = false
+    try {
+      await this.handle.datasync()
+    } catch (error) {
+      this.dirty = true
+      throw error
+    }
     return true
   }
 

@@ -58,6 +58,8 @@ export class EvidenceWriter {
   private running: Promise<void> | null = null
   private busySince = 0
   private kept = 0
+  private syncing: Promise<void> | null = null
+  private syncFailure: Error | null = null
   private closing = false
   private readonly ticker: NodeJS.Timeout
 
@@ -70,6 +72,11 @@ export class EvidenceWriter {
 
   get writable(): boolean {
     return this.begun && this.failing === ''
+  }
+
+  /** Bytes of records that wait for the disk. */
+  get backlog(): number {
+    return this.queuedBytes
   }
 
   get directory(): string {
@@ -120,6 +127,7 @@ export class EvidenceWriter {
     this.busySince = Date.now()
     try {
       do {
+        if (this.syncFailure !== null) throw this.syncFailure
         await this.begin()
         if (this.rotationDue) await this.rotate()
         await this.writeBatch()
@@ -304,7 +312,8 @@ export class EvidenceWriter {
       await file.append(Buffer.from(`${line}\n`))
       this.commit(advance(this.head, line), 1, 0)
     }
-    await file.sync()
+    await this.syncing
+    await this.settle(file, this.head)
     this.file = null
     await file.close()
     await this.newFile()
@@ -313,17 +322,30 @@ export class EvidenceWriter {
   /** Once a second: is the file still there, is it on the disk, and what is the latest head. */
   private async keep(): Promise<void> {
     this.kept = Date.now()
-    if (this.file === null) return
-    await this.file.check()
-    await this.file.sync()
-    if (this.head.seq !== this.publishedSeq) await this.publishHead()
+    const { file } = this
+    if (file === null) return
+    await file.check()
+    if (this.syncing !== null) return
+    // Records are written on meanwhile; a disk that is slow to sync only makes the head come later.
+    this.syncing = this.settle(file, this.head)
+      .catch((error) => {
+        this.syncFailure = error as Error
+      })
+      .finally(() => {
+        this.syncing = null
+      })
+  }
+
+  /** Everything up to `head` survives a loss of power, and says so. */
+  private async settle(file: EvidenceFile, head: Head): Promise<void> {
+    await file.sync()
+    if (head.seq !== this.publishedSeq) await this.publishHead(head)
   }
 
   /** A cut at the end of the last file shows against this note. */
-  private async publishHead(): Promise<void> {
+  private async publishHead(head: Head): Promise<void> {
     if (this.signer === null) return
     const path = join(this.terms.directory, HEAD_FILE)
-    const { head } = this
     await writeFile(`${path}.new`, signNote(checkpointText(this.signer.verifier.name, head), this.signer))
     await rename(`${path}.new`, path)
     this.publishedSeq = head.seq
@@ -333,6 +355,7 @@ export class EvidenceWriter {
 
   private async fail(error: Error): Promise<void> {
     const { file } = this
+    this.syncFailure = null
     this.file = null
     if (file !== null) {
       this.lastPath = file.path
@@ -381,8 +404,9 @@ export class EvidenceWriter {
       if (this.file === null) return
       try {
         await this.writeBatch(true)
-        await this.keep()
-        await this.file?.close()
+        await this.syncing
+        await this.settle(this.file, this.head)
+        await this.file.close()
       } catch (error) {
         await this.fail(error as Error)
       }
