@@ -52,11 +52,14 @@ function restOf(rules: readonly ModbusRule[], flow: BaselineFlow): BaselineFlow 
   if (flow.function === 23)
     return rules.some((rule) => used.every((table) => outside(rule, table, flow).length === 0)) ? null : flow
   const addresses: BaselineFlow['addresses'] = {}
+  let whole = true
   for (const table of used) {
     let left = flow.addresses[table] as [number, number][]
     for (const rule of rules) left = left.filter((one) => !within(one, rule.addresses?.[table] ?? []))
     if (left.length > 0) addresses[table] = left
+    if (left.length < (flow.addresses[table] as [number, number][]).length) whole = false
   }
+  if (whole) return flow
   if (Object.keys(addresses).length === 0) return null
   return { ...flow, addresses, values: valuesWithin(flow, addresses) }
 }

@@ -170,8 +170,9 @@ export class Judge {
     this.tick(us)
     this.flow = flow
     if (one.line === null || one.table === null) {
-      // Responses are what requests have brought about; inline there would be none.
-      this.settle(fromClient ? VERDICT.denied : VERDICT.unjudged, REASON.pair)
+      // Inline there would be no response: nothing is to be said of it.
+      if (fromClient) this.settle(VERDICT.denied, REASON.pair)
+      else this.settle(VERDICT.allowed, REASON.allow)
       return
     }
     const session = this.sessionOf(one, us)

@@ -32,5 +32,6 @@ export class Progress {
   clear(): void {
     if (this.shown && this.drawn > 0) process.stderr.write('\r\x1b[K')
     this.name = ''
+    this.drawn = 0
   }
 }

@@ -421,6 +421,7 @@ t.test('a patch adds rules, and changes nothing else', async (t) => {
     added.some(({ rule }) => rule.from.includes(HISTORIAN)),
     'what is allowed is not added again',
   )
+  t.notMatch(text, /learned: among/, 'nothing of these flows was allowed before')
   t.match(text, /from: \[ ?10\.30\.1\.21 ?\]\n +to: \[ ?PLC-A, 10\.20\.1\.2, 10\.20\.1\.3 ?\]/)
   const result = (await replayFile(policyOf(text), file)).result()
   t.strictSame(surprises(result, decide), [])
