@@ -146,6 +146,136 @@ export interface ModbusProtocol {
   position: Position
 }
 
+/** Groups of OPC UA services that rules name; the services of each are in `protocols/opcua/services.ts`. */
+export const OPCUA_SERVICE_GROUPS = [
+  'discovery',
+  'registration',
+  'session',
+  'browse',
+  'query',
+  'read',
+  'history-read',
+  'subscribe',
+  'write',
+  'history-write',
+  'method',
+  'node-management',
+] as const
+
+export const OPCUA_SECURITY_POLICIES = [
+  'None',
+  'Basic128Rsa15',
+  'Basic256',
+  'Basic256Sha256',
+  'Aes128_Sha256_RsaOaep',
+  'Aes256_Sha256_RsaPss',
+] as const
+export type OpcUaSecurityPolicy = (typeof OPCUA_SECURITY_POLICIES)[number]
+
+/** MessageSecurityMode (OPC 10000-4 §7.20), weakest first. */
+export const OPCUA_SECURITY_MODES = ['None', 'Sign', 'SignAndEncrypt'] as const
+export type OpcUaSecurityMode = (typeof OPCUA_SECURITY_MODES)[number]
+
+export const OPCUA_USER_TOKENS = ['Anonymous', 'UserName', 'IssuedToken'] as const
+
+/** A NodeId, a range of numeric ones, or a glob of string ones, as a rule writes it (OPC 10000-6 §5.3.1.10). */
+export interface NodePattern {
+  /** As written. */
+  text: string
+  /** Namespace index, or namespace URI (`nsu=`), which the server's namespace array resolves. */
+  namespace: number | string
+  /**
+   * numeric: `value` is `low-high` as two numbers; string: `value` is a glob (`*` any run, `?` one character);
+   * guid: canonical lower-case text; opaque: base64.
+   */
+  id:
+    | { type: 'numeric'; range: Range }
+    | { type: 'string'; glob: string }
+    | { type: 'guid'; guid: string }
+    | { type: 'opaque'; base64: string }
+}
+
+/** What may be written to the Value attribute of nodes: every number of the value, arrays included, is held to it. */
+export interface NodeValueLimit {
+  node: NodePattern
+  min: number | null
+  max: number | null
+}
+
+/** A method by the object that it is called on and its own NodeId; null: on any object. */
+export interface MethodPattern {
+  text: string
+  object: NodePattern | null
+  method: NodePattern
+}
+
+export interface OpcUaRule {
+  name: string
+  action: 'allow' | 'deny'
+  from: AddressBlock[]
+  to: AddressBlock[]
+  /** Type ids (ns=0 DefaultBinary encoding ids) of the requests allowed, ascending. */
+  services: number[]
+  /** null: any node. */
+  nodes: NodePattern[] | null
+  /** Attribute ids (OPC 10000-6 annex A.1), 1…27; null: any. */
+  attributes: number[] | null
+  values: NodeValueLimit[] | null
+  /** null: any method, where `services` has Call. */
+  methods: MethodPattern[] | null
+  /** What the channel must be at least; null: the protocol's. */
+  securityMode: OpcUaSecurityMode | null
+  securityPolicies: OpcUaSecurityPolicy[] | null
+  /** SHA-1 thumbprints of client certificates, lower-case hex; null: any. */
+  certificates: string[] | null
+  mode: 'monitor' | null
+  fromProse: boolean
+  position: Position
+}
+
+export interface OpcUaLimits {
+  messageBytes: number
+  chunks: number
+  /** null: no limit. */
+  sessions: number | null
+  subscriptionsPerSession: number | null
+}
+
+export interface OpcUaCertificates {
+  /** Directory with the gateway's own certificate and key, and directories of trust lists; absolute. */
+  own: string
+  trustedClients: string
+  trustedServers: string
+}
+
+export interface OpcUaProtocol {
+  kind: 'opcua'
+  /** As written: `OPC UA`. */
+  protocol: string
+  port: number
+  direction: string | null
+  /** As written: prose of the zone document, binding. */
+  securityMode: string | null
+  rules: OpcUaRule[]
+  /** inspect: the channel is the client's and the server's; terminate: Headgate ends it and opens its own. */
+  handling: 'inspect' | 'terminate'
+  securityPolicies: OpcUaSecurityPolicy[]
+  securityModes: OpcUaSecurityMode[]
+  userTokens: (typeof OPCUA_USER_TOKENS)[number][]
+  /** Inspect: endpoint URLs of Hello that are let pass; null: any. */
+  endpointUrls: string[] | null
+  /** Thumbprints that servers are held to, lower-case hex; null: any. */
+  serverCertificates: string[] | null
+  /** Reverse connect: clients that a server may open a connection to; empty: none. */
+  reverseConnect: AddressBlock[]
+  /** With terminate. */
+  certificates: OpcUaCertificates | null
+  messageLimits: OpcUaLimits
+  limits: Limits
+  timeouts: Timeouts
+  position: Position
+}
+
 /** A protocol the document allows and Headgate does not inspect (HTTPS, RDP, PI-to-PI …). */
 export interface OtherProtocol {
   kind: 'other'
