@@ -1,32 +1,13 @@
 /** What `headgate evidence verify|show` do. */
 import { once } from 'node:events'
-import { readFileSync, statSync } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
 import { isComplaint, parseDuration } from '../policy/values.ts'
-import { HEAD_FILE } from '../records/evidence/chain.ts'
-import { parseVerifierKey, type VerifierKey } from '../records/evidence/note.ts'
+import { expand, readHead, readKey } from '../records/evidence/paths.ts'
 import { FORMATS, matches, type ShowFilter } from '../records/evidence/show.ts'
-import { evidenceFiles } from '../records/evidence/tail.ts'
 import { eachLine, inOrder, type VerifyReport, verifyFiles } from '../records/evidence/verify.ts'
 import type { ShowFlags, VerifyFlags } from './evidence.ts'
 
 /** What was asked for cannot be done: one line for a person. */
 class Unusable extends Error {}
-
-/** Directories stand for the evidence files in them. */
-async function expand(paths: readonly string[]): Promise<string[]> {
-  const files: string[] = []
-  for (const path of paths) {
-    if (!statSync(path).isDirectory()) {
-      files.push(path)
-      continue
-    }
-    const names = await evidenceFiles(path)
-    if (names.length === 0) throw new Unusable(`no evidence files in ${path}`)
-    files.push(...names.map((name) => join(path, name)))
-  }
-  return files
-}
 
 const failed = (error: unknown): number => {
   const { message } = error as Error
@@ -34,33 +15,9 @@ const failed = (error: unknown): number => {
   return 2
 }
 
-function readKey(text: string): VerifierKey {
-  const key = text.includes('+') && !text.includes('.pub') ? text : readFileSync(text, 'utf8')
-  try {
-    return parseVerifierKey(key)
-  } catch (error) {
-    throw new Unusable(`--key ${text}: ${(error as Error).message}`)
-  }
-}
-
-/** The signed head beside the files, where the newest file of its directory is one of them. */
-async function readHead(files: readonly string[]): Promise<string | null> {
-  for (const directory of new Set(files.map((file) => dirname(file)))) {
-    const newest = (await evidenceFiles(directory)).at(-1)
-    if (newest === undefined || !files.some((file) => dirname(file) === directory && basename(file) === newest))
-      continue
-    try {
-      return readFileSync(join(directory, HEAD_FILE), 'utf8')
-    } catch {
-      // Then a cut at the very end does not show, and the report says so.
-    }
-  }
-  return null
-}
-
 export async function runVerify(paths: readonly string[], flags: VerifyFlags): Promise<number> {
   try {
-    const keys = (flags.key ?? []).map(readKey)
+    const keys = (flags.key ?? []).map((key) => readKey('--key', key))
     const files = await expand(paths)
     // Before the files: a gateway that runs writes on.
     const headNote = await readHead(files)

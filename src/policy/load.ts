@@ -52,12 +52,16 @@ function build(check: Check, bytes: Uint8Array): Policy | null {
   return {
     file: check.file,
     sha256: createHash('sha256').update(bytes).digest('hex'),
-    facility: typeof document.facility === 'string' ? document.facility : null,
+    facility: textOrNull(document.facility),
+    assessmentDate: textOrNull(document.assessment_date),
+    standard: textOrNull(document.standard),
     zones: zones.all,
     conduits,
     gateway,
   }
 }
+
+const textOrNull = (value: unknown): string | null => (typeof value === 'string' ? value : null)
 
 function readBounded(file: string): Uint8Array {
   let descriptor: number

@@ -405,6 +405,9 @@ export interface Policy {
   /** Of the document's bytes, lower-case hex. */
   sha256: string
   facility: string | null
+  /** As written: of the assessment that the document comes from, and the standard that it was made by. */
+  assessmentDate: string | null
+  standard: string | null
   zones: Zone[]
   conduits: Conduit[]
   gateway: Gateway | null

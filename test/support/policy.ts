@@ -122,6 +122,8 @@ export function modbusPolicy(conduits: ConduitText[], gateway: GatewayText = {})
     file: 'test.yaml',
     sha256: '0'.repeat(64),
     facility: null,
+    assessmentDate: null,
+    standard: null,
     zones: [],
     conduits: conduits.map(({ id, mode = 'enforce', rules, on_deny = 'exception', limits, timeouts, target }) => ({
       id,
