@@ -8,14 +8,9 @@ import { createRequire } from 'node:module'
 import net from 'node:net'
 import { join } from 'node:path'
 import { PairTable } from '../src/protocols/modbus/decide.ts'
-import {
-  MAX_ADU,
-  ModbusSession,
-  OPEN_GATE,
-  type SessionHost,
-  type SessionTerms,
-} from '../src/protocols/modbus/session.ts'
+import { MAX_ADU, type ModbusHost, ModbusSession, type SessionTerms } from '../src/protocols/modbus/session.ts'
 import { REASON } from '../src/protocols/reason.ts'
+import { OPEN_GATE } from '../src/protocols/session.ts'
 import { RESPONSE_BOUNDS_US } from '../src/records/counters.ts'
 import { compiled, scratch } from './machine.ts'
 import { figure, median, medianRatio, ratioText, say, table } from './stats.ts'
@@ -113,7 +108,7 @@ function decisions(program: string | null): { own: number[]; c: number[] } {
 
 function session(): number[] {
   let sent = 0
-  const host: SessionHost = {
+  const host: ModbusHost = {
     toTarget: (_, from, to) => {
       sent += to - from
     },

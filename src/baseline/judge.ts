@@ -14,15 +14,14 @@ import { blockHolds, formatAddress } from '../policy/address.ts'
 import type { AddressBlock, Conduit, ModbusProtocol, Policy } from '../policy/model.ts'
 import { PairTable, type PresentValues } from '../protocols/modbus/decide.ts'
 import {
-  type Clock,
   ModbusSession,
-  OPEN_GATE,
   type ReportKind,
   type SessionCells,
   type SessionTerms,
   TOLERATE,
 } from '../protocols/modbus/session.ts'
 import { REASON, WOULD_DENY } from '../protocols/reason.ts'
+import { type Clock, OPEN_GATE } from '../protocols/session.ts'
 import type { Flow } from './reassembly.ts'
 
 /** What becomes of a message. */

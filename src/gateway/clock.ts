@@ -1,5 +1,5 @@
 /** One reading of the time for a batch of input, on a base that all threads of the process share. */
-import type { Clock } from '../protocols/modbus/session.ts'
+import type { Clock } from '../protocols/session.ts'
 
 export class WorkerClock implements Clock {
   us = 0

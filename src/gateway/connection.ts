@@ -6,8 +6,9 @@ import { ConnectionLimiter } from '../limits/shared-limits.ts'
 import { describeRequest, describeResponse } from '../protocols/modbus/describe.ts'
 import { describeFault, FAULT } from '../protocols/modbus/faults.ts'
 import { isWrite } from '../protocols/modbus/function-codes.ts'
-import { ModbusSession, type ReportKind, type RequestLimiter, type SessionHost } from '../protocols/modbus/session.ts'
+import { type ModbusHost, ModbusSession, type ReportKind } from '../protocols/modbus/session.ts'
 import { REASON, REASONS, WOULD_DENY } from '../protocols/reason.ts'
+import type { RequestLimiter } from '../protocols/session.ts'
 import type { EventInput, EventName } from '../records/catalogue.ts'
 import type { DataPlane } from './data-plane.ts'
 import type { ListenerPlan } from './plan.ts'
@@ -33,7 +34,7 @@ const EVENT_OF: Record<ReportKind, readonly [EventName, EventName]> = {
   timeout: ['target.timeout', 'target.timeout'],
 }
 
-export abstract class Connection implements SessionHost, Timed {
+export abstract class Connection implements ModbusHost, Timed {
   readonly plane: DataPlane
   readonly peer: Peer
   listener: ListenerPlan

@@ -9,7 +9,8 @@ import type { ConnectionTerms, RequestTerms } from '../limits/shared-limits.ts'
 import { blockHolds, formatAddress } from '../policy/address.ts'
 import type { Conduit, Listener, ModbusProtocol, Policy, Quirk } from '../policy/model.ts'
 import { PairTable } from '../protocols/modbus/decide.ts'
-import { OPEN_GATE, type SessionTerms, TOLERATE } from '../protocols/modbus/session.ts'
+import { type SessionTerms, TOLERATE } from '../protocols/modbus/session.ts'
+import { OPEN_GATE } from '../protocols/session.ts'
 import { type CellBases, type CounterLayout, RESPONSE_BOUNDS_US } from '../records/counters.ts'
 
 /** What a worker needs of its surroundings to compile a policy. */

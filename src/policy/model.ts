@@ -4,6 +4,8 @@
  * and is compiled into tables there.
  */
 
+import type { OpcUaSecurityMode, OpcUaSecurityPolicy } from '../protocols/opcua/security.ts'
+
 /** A block of addresses in one 128-bit space; IPv4 is held as IPv4-mapped IPv6 (`::ffff:a.b.c.d`). */
 export interface AddressBlock {
   /** First address of the block, as an unsigned 128-bit integer. */
@@ -146,35 +148,12 @@ export interface ModbusProtocol {
   position: Position
 }
 
-/** Groups of OPC UA services that rules name; the services of each are in `protocols/opcua/services.ts`. */
-export const OPCUA_SERVICE_GROUPS = [
-  'discovery',
-  'registration',
-  'session',
-  'browse',
-  'query',
-  'read',
-  'history-read',
-  'subscribe',
-  'write',
-  'history-write',
-  'method',
-  'node-management',
-] as const
-
-export const OPCUA_SECURITY_POLICIES = [
-  'None',
-  'Basic128Rsa15',
-  'Basic256',
-  'Basic256Sha256',
-  'Aes128_Sha256_RsaOaep',
-  'Aes256_Sha256_RsaPss',
-] as const
-export type OpcUaSecurityPolicy = (typeof OPCUA_SECURITY_POLICIES)[number]
-
-/** MessageSecurityMode (OPC 10000-4 §7.20), weakest first. */
-export const OPCUA_SECURITY_MODES = ['None', 'Sign', 'SignAndEncrypt'] as const
-export type OpcUaSecurityMode = (typeof OPCUA_SECURITY_MODES)[number]
+export {
+  OPCUA_SECURITY_MODES,
+  OPCUA_SECURITY_POLICIES,
+  type OpcUaSecurityMode,
+  type OpcUaSecurityPolicy,
+} from '../protocols/opcua/security.ts'
 
 export const OPCUA_USER_TOKENS = ['Anonymous', 'UserName', 'IssuedToken'] as const
 

@@ -5,14 +5,9 @@
 import { type ConduitPlan, Plan } from '../../src/gateway/plan.ts'
 import { valuesBytes } from '../../src/limits/present-values.ts'
 import type { Policy } from '../../src/policy/model.ts'
-import {
-  MAX_ADU,
-  ModbusSession,
-  type ReportKind,
-  type RequestLimiter,
-  type SessionHost,
-} from '../../src/protocols/modbus/session.ts'
+import { MAX_ADU, type ModbusHost, ModbusSession, type ReportKind } from '../../src/protocols/modbus/session.ts'
 import { REASONS, WOULD_DENY } from '../../src/protocols/reason.ts'
+import type { RequestLimiter } from '../../src/protocols/session.ts'
 import { layoutOf } from '../../src/records/counters.ts'
 import { type ConduitText, modbusPolicy } from './policy.ts'
 
@@ -71,7 +66,7 @@ export class CountingLimiter implements RequestLimiter {
   }
 }
 
-export class SessionHarness implements SessionHost {
+export class SessionHarness implements ModbusHost {
   readonly clock = { us: 1000, ms: 1 }
   readonly session: ModbusSession
   plan: ConduitPlan

@@ -1,6 +1,6 @@
 /** A connection pair on two of Node's sockets. */
 import net from 'node:net'
-import { MAX_ADU } from '../../protocols/modbus/session.ts'
+import { HEAD_ROOM } from '../../protocols/session.ts'
 import { Connection, type Peer } from '../connection.ts'
 import type { Slots } from '../data-plane.ts'
 import type { ListenerPlan } from '../plan.ts'
@@ -43,9 +43,9 @@ export class NetConnection extends Connection {
     let buf: Uint8Array = chunk
     let start = 0
     if (this.session.partial) {
-      buf = new Uint8Array(MAX_ADU + chunk.length)
-      buf.set(chunk, MAX_ADU)
-      start = MAX_ADU
+      buf = new Uint8Array(HEAD_ROOM + chunk.length)
+      buf.set(chunk, HEAD_ROOM)
+      start = HEAD_ROOM
     }
     this.chunk = buf
     this.session.onClientBytes(buf, start, buf.length)
@@ -148,7 +148,7 @@ export class NetConnection extends Connection {
   private onTargetData(length: number): void {
     if (this.gone) return
     this.plane.clock.read()
-    this.session.onTargetBytes(this.transport.readBuffer, MAX_ADU, MAX_ADU + length)
+    this.session.onTargetBytes(this.transport.readBuffer, HEAD_ROOM, HEAD_ROOM + length)
     this.resumeClient()
   }
 

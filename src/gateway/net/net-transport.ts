@@ -1,7 +1,7 @@
 /** The portable transport: the relay on Node's `net`, where the kernel's own interface is not to be had or not wanted. */
 import net from 'node:net'
 import { parseAddress } from '../../policy/address.ts'
-import { MAX_ADU } from '../../protocols/modbus/session.ts'
+import { HEAD_ROOM } from '../../protocols/session.ts'
 import type { DataPlane } from '../data-plane.ts'
 import type { ListenerPlan } from '../plan.ts'
 import { TimerWheel } from '../timer-wheel.ts'
@@ -16,8 +16,8 @@ const MAX_CONNECTIONS = 32_768
 export class NetTransport implements Transport {
   readonly plane: DataPlane
   /** Targets' bytes land here, with room before them for the session's part of a frame. */
-  readonly readBuffer = new Uint8Array(new ArrayBuffer(MAX_ADU + READ_BYTES))
-  readonly readArea = this.readBuffer.subarray(MAX_ADU)
+  readonly readBuffer = new Uint8Array(new ArrayBuffer(HEAD_ROOM + READ_BYTES))
+  readonly readArea = this.readBuffer.subarray(HEAD_ROOM)
   private readonly servers = new Map<string, net.Server>()
   private readonly shared: boolean
   private readonly ticker: NodeJS.Timeout

@@ -11,6 +11,7 @@
  * V1.1b3 §7 (exceptions).
  */
 import { REASON, WOULD_DENY } from '../reason.ts'
+import type { Clock, RequestLimiter, Session, SessionHost } from '../session.ts'
 import type { OnDeny, PairTable } from './decide.ts'
 import { FAULT } from './faults.ts'
 import { expectsResponse } from './request.ts'
@@ -73,17 +74,6 @@ export function exceptionOf(reason: number): number {
   }
 }
 
-/** The gate of a session that nothing shuts. */
-export const OPEN_GATE = new Int32Array(1)
-
-/** The clock of a worker: set once a batch of input, read by all its sessions. */
-export interface Clock {
-  /** Microseconds since some start, as a wrapping signed 32-bit integer. */
-  us: number
-  /** Milliseconds since the same start, wrapping alike. */
-  ms: number
-}
-
 /** Where a conduit's counters stand in `cells`; see records/counters.ts for the layout. */
 export interface SessionCells {
   cells: Float64Array
@@ -120,29 +110,10 @@ export interface SessionTerms {
   bounds: Int32Array
 }
 
-/** Rates and in-flight limits of one connection, counted in memory that all workers share. */
-export interface RequestLimiter {
-  /** Counts one request; false when it is over a limit (then nothing is counted, unless `force`). */
-  acquire(us: number, force: boolean): boolean
-  /** The request is answered or given up. */
-  release(): void
-}
-
 export type ReportKind = 'request' | 'response' | 'tolerated' | 'timeout'
 
-/** What a session asks of whoever holds its sockets. No call may re-enter the session. */
-export interface SessionHost {
-  /** Sends or queues a copy; the buffer is the caller's again on return. */
-  toTarget(buf: Uint8Array, from: number, to: number): void
-  toClient(buf: Uint8Array, from: number, to: number): void
-  /** Closes the client's side with FIN once all that is queued has been sent, then the target's. */
-  finish(reason: string): void
-  /** Closes both sides with RST at once. */
-  reset(reason: string): void
-  /** The target's connection was lost or given up: starts another one. False while it may not yet be tried again. */
-  redial(): boolean
-  /** Closes the target's connection, whose stream can no longer be trusted. The client's stays. */
-  dropTarget(reason: string): void
+/** What a Modbus session asks of its host beside what all sessions do. */
+export interface ModbusHost extends SessionHost {
   /** Off the allowed path: one verdict, for the records. `buf` is null where no frame is at hand. */
   report(
     kind: ReportKind,
@@ -166,8 +137,8 @@ const VERDICTS = WOULD_DENY * 2
 const PASSES = 0
 const TAKEN = 1
 
-export class ModbusSession {
-  private readonly host: SessionHost
+export class ModbusSession implements Session {
+  private readonly host: ModbusHost
   private readonly clock: Clock
   private terms: SessionTerms
   private table: PairTable
@@ -208,7 +179,7 @@ export class ModbusSession {
   /** The same, once all answers are gathered and only have to leave. */
   private finishing = ''
 
-  constructor(host: SessionHost, clock: Clock, terms: SessionTerms, table: PairTable, limiter: RequestLimiter | null) {
+  constructor(host: ModbusHost, clock: Clock, terms: SessionTerms, table: PairTable, limiter: RequestLimiter | null) {
     this.host = host
     this.clock = clock
     this.terms = terms
