@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { adu, u16 } from '../test/support/modbus.ts'
 import { FLAG, ipPacket, LINKS, type Packet, pcapFile } from '../test/support/traffic.ts'
+import { figure, ratioText, say, table } from './stats.ts'
 
 const CONNECTIONS = 64
 const REGISTERS = 20
@@ -116,39 +117,38 @@ function measure(command: string, args: string[]): Run | null {
 
 /**
  * Prints the comparison, and what `headgate replay` makes of the same capture under the policy that was learned.
- * HEADGATE_BENCH_MB sets the capture's size (200).
+ * @param asked megabytes of capture; HEADGATE_BENCH_MB overrides it
  */
-export async function learn(): Promise<void> {
+export function learn(asked: number): void {
   const directory = mkdtempSync(join(tmpdir(), 'headgate-learn-'))
   try {
     const file = join(directory, 'polls.pcap')
-    const requests = writeCapture(file, Number(process.env.HEADGATE_BENCH_MB ?? 200))
+    const requests = writeCapture(file, Number(process.env.HEADGATE_BENCH_MB ?? asked))
     const megabytes = statSync(file).size / 1e6
-    console.log(`learn: ${megabytes.toFixed(0)} MB of capture, ${requests} requests`)
-    const show = (name: string, run: Run): void => {
-      const memory = run.peak === null ? '' : `, peak ${run.peak.toFixed(0)} MiB`
-      console.log(`  ${name.padEnd(15)} ${(megabytes / run.seconds).toFixed(1).padStart(7)} MB/s${memory}`)
-    }
     const child = new URL('./learn-child.ts', import.meta.url).pathname
     const policy = join(directory, 'draft.yaml')
     const ours = measure(process.execPath, [child, 'learn', file, policy])
     if (ours === null) throw new Error('headgate learn failed')
     const counted = Number(/([\d,]+) Modbus requests/.exec(ours.output)?.[1].replaceAll(',', ''))
     if (counted !== requests) throw new Error(`headgate learn counted ${counted} requests of ${requests}`)
-    show('headgate learn', ours)
     const judged = measure(process.execPath, [child, 'replay', file, policy])
     if (judged === null) throw new Error('headgate replay denied some of what was learned, or failed')
-    show('headgate replay', judged)
     const peer = measure('tshark', ['-r', file, '-q', '-z', 'io,stat,0', '-Y', 'modbus'])
-    if (peer === null) {
-      console.log('  tshark is not installed: nothing to compare with')
-      return
-    }
-    show('tshark', peer)
-    console.log(`  ratio ${(peer.seconds / ours.seconds).toFixed(1)} times as fast as tshark`)
+    const row = (name: string, run: Run): string[] => [
+      name,
+      figure(megabytes / run.seconds),
+      run.peak === null ? '-' : figure(run.peak),
+      peer === null ? '-' : ratioText(peer.seconds / run.seconds),
+    ]
+    const rows = [row('headgate learn', ours), row('headgate replay', judged)]
+    if (peer !== null) rows.push(row('tshark -z io,stat,0 -Y modbus', peer))
+    say('\n### Learning from captures\n')
+    say(
+      `${figure(megabytes)} MB of pcap, ${requests.toLocaleString('en')} requests, once each, start of the process included.\n`,
+    )
+    say(table(['', 'MB/s', 'peak MiB', 'to tshark'], rows))
+    if (peer === null) say('\ntshark: skipped, not installed')
   } finally {
     rmSync(directory, { recursive: true, force: true })
   }
 }
-
-if (import.meta.filename === process.argv[1]) await learn()

@@ -1,13 +1,13 @@
 /**
  * `npm run bench [-- SECTION… --full --rounds N --seconds S]`: how fast Headgate is on this machine, beside what others
- * use. Prints Markdown. Sections: decoder proxy connections latency memory records soak.
+ * use. Prints Markdown. Sections: decoder proxy connections latency memory records learn soak.
  */
 import { parseArgs } from 'node:util'
 import { contenders } from './contenders.ts'
 import { gccVersion, machineClass } from './machine.ts'
 import { say } from './stats.ts'
 
-const SECTIONS = ['decoder', 'proxy', 'connections', 'latency', 'memory', 'records', 'soak']
+const SECTIONS = ['decoder', 'proxy', 'connections', 'latency', 'memory', 'records', 'learn', 'soak']
 const DEFAULT = ['decoder', 'proxy', 'connections', 'latency', 'memory']
 
 const { values, positionals } = parseArgs({
@@ -43,5 +43,6 @@ for (const section of SECTIONS) {
   else if (section === 'latency') await (await import('./latency.ts')).latency({ rounds, seconds: full ? 5 : 1 })
   else if (section === 'memory') await (await import('./memory.ts')).memory()
   else if (section === 'records') await (await import('./records.ts')).records()
+  else if (section === 'learn') (await import('./learn.ts')).learn(full ? 1000 : 200)
   else await (await import('./soak.ts')).soak(full ? 10 : 1)
 }

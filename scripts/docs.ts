@@ -8,6 +8,8 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Command } from 'commander'
+import { z } from 'zod'
+import { baselineSchema } from '../src/baseline/baseline-file.ts'
 import { program } from '../src/cli/main.ts'
 import { jsonSchema } from '../src/policy/schema.ts'
 import { exceptionName } from '../src/protocols/modbus/exception-codes.ts'
@@ -29,6 +31,7 @@ export async function pages(): Promise<Map<string, string>> {
     ['docs/reference/events.md', eventsPage()],
     ['docs/siem.md', siemPage()],
     ['docs/reference/metrics.md', await metricsPage()],
+    ['docs/reference/baseline.md', baselinePage()],
     ['docs/reference/cli.md', cliPage()],
   ])
 }
@@ -59,6 +62,25 @@ what Headgate needs to enforce them. \`headgate check\` finds unknown and duplic
 out of range, all at once. Editors take the same rules from \`policies/headgate-policy.schema.json\`.
 
 \`[]\` stands for each entry of a list, \`*\` for a key of your own. Keys in **bold** are required.
+
+| key | value | meaning |
+| --- | --- | --- |
+${rows.join('\n')}
+`
+}
+
+function baselinePage(): string {
+  const rows: string[] = []
+  walk(z.toJSONSchema(baselineSchema, { unrepresentable: 'any', io: 'input' }) as Schema, '', rows)
+  return `${GENERATED}
+# The baseline file
+
+What a plant's traffic was, as \`headgate learn --baseline\` writes it: one JSON document (UTF-8) that other programs can
+read. Times are ISO 8601 in UTC; addresses are IPv4 or IPv6 as text; ranges are \`[first, last]\`, zero-based. Counts of
+two baselines add up: \`headgate learn --merge A B\` writes both together (so one merged with itself counts its traffic
+twice). \`version\` is raised when a reader of an older one would misunderstand the file.
+
+\`[]\` stands for each entry of a list, \`*\` for a key that varies.
 
 | key | value | meaning |
 | --- | --- | --- |
