@@ -10,6 +10,7 @@
  * Any other claim ("unidirectional via data diode") is for people: kept as prose, never taken for a rule.
  */
 import { FUNCTION_GROUPS, type FunctionSelector } from '../protocols/modbus/function-codes.ts'
+import { plainDashes } from './values.ts'
 
 export interface Direction {
   /** Zones as written: an id or its prefix. */
@@ -47,7 +48,7 @@ const ACCESS: ReadonlyMap<string, readonly FunctionSelector[]> = new Map(
 
 /** @returns what the prose says; null where it is no direction at all */
 export function parseDirection(text: string): Direction | null {
-  const match = ARROW.exec(text)
+  const match = ARROW.exec(plainDashes(text))
   if (match === null) return null
   const [, initiator, arrow, responder, claims = ''] = match
   let functions: FunctionSelector[] | null = null

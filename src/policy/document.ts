@@ -42,19 +42,22 @@ export class SourceDocument {
       return
     }
     try {
-      // The parser's own search for duplicate keys takes quadratic time.
+      // The parser's own search for duplicate keys takes quadratic time. With the level 'silent' it would not even say
+      // that a second document follows, which nobody reads. Merge keys (`<<`) are YAML 1.1's; people use them.
       const options = {
         lineCounter: this.lines,
         prettyErrors: false,
         stringKeys: true,
         uniqueKeys: false,
-        logLevel: 'silent' as const,
+        merge: true,
+        logLevel: 'error' as const,
       }
       this.document = parseDocument(text, options)
       for (const { pos, message } of [...this.document.errors, ...this.document.warnings]) {
         this.problem(this.at(pos[0]), 'yaml', `not YAML: ${message.split('\n')[0]}`)
       }
       this.findDuplicates(this.document)
+      if (this.findUnresolved(this.document)) return
       this.value = this.document.toJS({ maxAliasCount: 100 })
     } catch (error) {
       // Aliases that multiply, or nesting by indentation beyond the stack.
@@ -74,7 +77,7 @@ export class SourceDocument {
       Map: (_, map) => {
         const first = new Map<string, Position>()
         for (const { key } of map.items) {
-          if (!isScalar(key) || !key.range) continue
+          if (!isScalar(key) || !key.range || isMerge(key)) continue
           const place = this.at(key.range[0])
           const before = first.get(String(key.value))
           if (before === undefined) first.set(String(key.value), place)
@@ -85,6 +88,20 @@ export class SourceDocument {
         }
       },
     })
+  }
+
+  /** Aliases whose anchor is not there: without it nothing is known of the document's data. */
+  private findUnresolved(document: Document.Parsed): boolean {
+    let found = false
+    visit(document, {
+      Alias: (_, alias) => {
+        if (alias.resolve(document) !== undefined) return
+        found = true
+        const message = `found alias *${alias.source}, expected an anchor &${alias.source} before it`
+        this.problem(this.at(alias.range?.[0] ?? 0), 'yaml', message)
+      },
+    })
+    return found
   }
 
   private at(offset: number): Position {
@@ -116,9 +133,14 @@ export class SourceDocument {
         isNode(node) && node.toJS !== undefined && this.document !== null ? resolve(node, this.document) : node
       if (isMap(inner)) {
         const pair = inner.items.find(
-          (item) => isPair(item) && isScalar(item.key) && String(item.key.value) === `${step}`,
+          (item) => isPair(item) && isScalar(item.key) && !isMerge(item.key) && String(item.key.value) === `${step}`,
         )
-        if (pair === undefined) break
+        if (pair === undefined) {
+          // Merged in from elsewhere: the merge is the nearest thing.
+          const merge = inner.items.find((item) => isPair(item) && isMerge(item.key))
+          if (merge !== undefined) remember(merge.key)
+          break
+        }
         if (depth === path.length - 1 && key) {
           remember(pair.key)
           break
@@ -134,6 +156,8 @@ export class SourceDocument {
     return this.at(offset)
   }
 }
+
+const isMerge = (key: unknown): boolean => isScalar(key) && key.value === '<<' && key.type === 'PLAIN'
 
 function resolve(node: unknown, document: Document.Parsed): unknown {
   const alias = node as { source?: string; resolve?: (doc: Document.Parsed) => unknown }

@@ -14,19 +14,28 @@ export function compareFindings(a: Finding, b: Finding): number {
 }
 
 /** @returns `; did you mean "…"?` where one of the candidates is near, else the empty string */
-export function didYouMean(word: string, candidates: Iterable<string>): string {
-  const wanted = word.toLowerCase()
+export function didYouMean(text: string, candidates: Iterable<string>): string {
+  const wanted = text.toLowerCase()
   if (wanted.length > 64) return ''
   let best: string | null = null
   let least = Math.max(1, Math.floor(wanted.length / 3)) + 1
   for (const candidate of candidates) {
-    const steps = distance(wanted, candidate.toLowerCase())
+    const word = candidate.toLowerCase()
+    const steps = swapped(wanted, word) ? 1 : distance(wanted, word)
     if (steps < least) {
       least = steps
       best = candidate
     }
   }
   return best === null ? '' : `; did you mean "${best}"?`
+}
+
+/** `raed` for `read`: two letters changed places. */
+function swapped(a: string, b: string): boolean {
+  if (a.length !== b.length) return false
+  let at = 0
+  while (at < a.length && a[at] === b[at]) at++
+  return at + 1 < a.length && a[at] === b[at + 1] && a[at + 1] === b[at] && a.slice(at + 2) === b.slice(at + 2)
 }
 
 /** A value of the document as a message shows it: JSON, cut to a readable length, control characters escaped. */

@@ -85,7 +85,7 @@ export const zoneSchema = z.strictObject({
 const functionEntry = z
   .custom<string | number>((value) => isNameOrCode(value) && parseFunction(value) !== null, {
     error: (issue) => {
-      const near = typeof issue.input === 'string' ? didYouMean(issue.input, functionNames()) : ''
+      const near = typeof issue.input === 'string' ? nearFunction(issue.input) : ''
       return `a Modbus function: code 1 to 127, name, group (read, write, diagnostics, program, all) or function/sub-function${near}`
     },
   })
@@ -95,6 +95,14 @@ const functionEntry = z
       { type: 'string', examples: functionNames() },
     ],
   })
+
+/** `FC 3/4`, as prose has it, is two entries of a list. */
+function nearFunction(text: string): string {
+  const codes = /^\s*(?:fcs?)?\s*\d+(?:\s*[/,&+-]\s*(?:fc)?\s*\d+)+\s*$/i.test(text) ? (text.match(/\d+/g) ?? []) : []
+  const all = codes.map(Number).filter((code) => parseFunction(code) !== null)
+  if (all.length > 0 && all.length === codes.length) return `; did you mean the list [${all.join(', ')}]?`
+  return didYouMean(text, functionNames())
+}
 
 const isNameOrCode = (value: unknown): value is string | number =>
   typeof value === 'string' || typeof value === 'number'

@@ -16,6 +16,9 @@ export class Complaint {
 const complain = (expected: string): Complaint => new Complaint(expected)
 export const isComplaint = (value: unknown): value is Complaint => value instanceof Complaint
 
+/** Word processors make dashes and minus signs of hyphens; all of them mean a range. */
+export const plainDashes = (text: string): string => text.replaceAll(/[\u2010-\u2015\u2212]/g, '-')
+
 /** `SL 2`, `SL2`, `SL-2`, `2` → 2 (IEC 62443-3-3: security levels 1 to 4; SL 0 asks for nothing). */
 export function parseSecurityLevel(value: unknown): number | Complaint {
   const match = /^(?:SL[\s-]*(?:T|A|C)?[\s-]*)?([0-4])$/i.exec(String(value).trim())
@@ -24,7 +27,7 @@ export function parseSecurityLevel(value: unknown): number | Complaint {
 
 /** `1`, `3.5`, `"1-2"` → [low, high], 0 to 5 by the Purdue model. */
 export function parsePurdueLevel(value: unknown): Range | Complaint {
-  const match = /^([0-5](?:\.5)?)(?:\s*-\s*([0-5](?:\.5)?))?$/.exec(String(value).trim())
+  const match = /^([0-5](?:\.5)?)(?:\s*-\s*([0-5](?:\.5)?))?$/.exec(plainDashes(String(value).trim()))
   if (match === null || !isText(value)) return complain('a Purdue level, 0 to 5, or a range such as "1-2"')
   const low = Number(match[1])
   const high = Number(match[2] ?? match[1])
@@ -34,7 +37,9 @@ export function parsePurdueLevel(value: unknown): Range | Complaint {
 /** `7`, `"7"`, `"1-16"`, hexadecimal with `0x` → [low, high]. */
 export function parseRange(value: unknown, low: number, high: number, what: string): Range | Complaint {
   const expected = `${what} ${low} to ${high}, or a range such as "${low}-${Math.min(high, low + 99)}"`
-  const match = /^(\d{1,6}|0x[0-9a-f]{1,5})(?:\s*-\s*(\d{1,6}|0x[0-9a-f]{1,5}))?$/i.exec(String(value).trim())
+  const match = /^(\d{1,6}|0x[0-9a-f]{1,5})(?:\s*-\s*(\d{1,6}|0x[0-9a-f]{1,5}))?$/i.exec(
+    plainDashes(String(value).trim()),
+  )
   if (match === null || !isText(value)) return complain(expected)
   const first = Number(match[1])
   const last = Number(match[2] ?? match[1])

@@ -359,6 +359,42 @@ const faults: [string, string, string, RegExp, ('error' | 'warning')?][] = [
     /at most 2 entries/,
   ],
   ['not YAML', 'zones: [\nconduits: {{', 'conduits', /not YAML/],
+  [
+    'a second document, which nobody would read',
+    `${document()}---\nconduits: []\n`,
+    '---',
+    /not YAML: .*multiple documents/,
+  ],
+  [
+    'alias without its anchor',
+    document({ rule: '{ from: [HIST-01], to: *plcs, functions: [3] }' }),
+    '*plcs',
+    /alias \*plcs.*anchor &plcs/,
+  ],
+  [
+    'merge of what is no map',
+    document({ rule: '{ <<: 7, from: [HIST-01], to: [PLC-01], functions: [3] }' }),
+    'zones:',
+    /cannot be read: Merge sources must be maps/,
+  ],
+  [
+    'unknown key that was merged in',
+    document({ protocol: 'timeouts: &t { connect: 5s }\n        limits: { <<: *t }' }),
+    '<<',
+    /unknown key "connect"/,
+  ],
+  [
+    'letters that changed places',
+    document({ rule: '{ from: [HIST-01], to: [PLC-01], functions: [raed] }' }),
+    'raed',
+    /did you mean "read"/,
+  ],
+  [
+    'codes as prose has them',
+    document({ rule: '{ from: [HIST-01], to: [PLC-01], functions: [FC 03/04] }' }),
+    'FC 03/04',
+    /did you mean the list \[3, 4\]/,
+  ],
   ['not a map', '- 1\n', '-', /expected a map/],
   [
     'control character in a name',

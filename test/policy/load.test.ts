@@ -126,6 +126,38 @@ t.test('notations', async (t) => {
   )
 })
 
+t.test('documents as others write them', async (t) => {
+  const text = `zones:
+  - { zone_id: Z2, networks: [10.20.0.0/16] }
+  - { zone_id: Z3, networks: [10.30.0.0/16] }
+conduits:
+  - conduit_id: C1
+    connects: [Z2, Z3]
+    protocols_allowed:
+      - protocol: MODBUS TCP
+        direction: "Z3 –> Z2 (FC 1–4, 6)"
+        rules:
+          - &reads { name: reads, from: [Z3], to: [Z2], functions: [FC3, 0x04, "fc 02", READ_COILS], on_deny: drop }
+          - { <<: *reads, name: one, functions: [6], addresses: { holding-registers: ["100–119", 0x80 - 0x8F] } }
+`
+  for (const form of [text, `\ufeff${text}`, text.replaceAll('\n', '\r\n')]) {
+    const { policy, findings } = checkPolicy('p.yaml', Buffer.from(form))
+    t.same(findings, [])
+    const rules = (policy?.conduits[0].protocols[0] as ModbusProtocol | undefined)?.rules
+    t.match(rules, [
+      { name: 'reads', functions: [{ code: 3 }, { code: 4 }, { code: 2 }, { code: 1 }], onDeny: 'drop' },
+      { name: 'one', from: [{ text: '10.30.0.0/16' }], functions: [{ code: 6 }], onDeny: 'drop' },
+    ])
+    t.same(rules?.[1].addresses, {
+      'holding-registers': [
+        [100, 119],
+        [128, 143],
+      ],
+    })
+    t.equal(rules?.length, 2)
+  }
+})
+
 t.test('defaults suit slow PLCs, and every figure can be set', async (t) => {
   const text = (more: string): string => `zones:
   - { zone_id: A, networks: [10.1.0.0/16] }
