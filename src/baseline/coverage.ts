@@ -1,6 +1,14 @@
 /** How far a policy's rules allow what a baseline has. */
 import { blockHolds, parseAddress } from '../policy/address.ts'
-import { MODBUS_TABLES, type ModbusProtocol, type ModbusRule, type ModbusTable, type Range } from '../policy/model.ts'
+import {
+  type Conduit,
+  MODBUS_TABLES,
+  type ModbusProtocol,
+  type ModbusRule,
+  type ModbusTable,
+  type Policy,
+  type Range,
+} from '../policy/model.ts'
 import { type BaselineFlow, valuesWithin } from './baseline-file.ts'
 import { joinRanges } from './ranges.ts'
 
@@ -17,6 +25,44 @@ export function coverage(protocol: ModbusProtocol, flow: BaselineFlow): Coverage
   const deniedBy = rules.find((rule) => rule.action === 'deny' && touches(rule, flow)) ?? null
   const allowing = rules.filter((rule) => rule.action === 'allow')
   return { rest: restOf(allowing, flow), deniedBy }
+}
+
+export interface ModbusPlace {
+  conduit: Conduit
+  /** Index of the conduit in the document, and of the protocol in it. */
+  at: [number, number]
+  protocol: ModbusProtocol
+}
+
+export const modbusOf = (policy: Policy): ModbusPlace[] =>
+  policy.conduits.flatMap((conduit, i) =>
+    conduit.protocols.flatMap((protocol, j): ModbusPlace[] =>
+      protocol.kind === 'modbus' ? [{ conduit, at: [i, j], protocol }] : [],
+    ),
+  )
+
+/** Whether the rules of a protocol are asked about a target's port: the conduit's, or one of its listeners'. */
+export const leadsTo = (
+  policy: Policy,
+  { conduit, protocol }: ModbusPlace,
+  flow: Pick<BaselineFlow, 'target' | 'port'>,
+): boolean =>
+  protocol.port === flow.port ||
+  (policy.gateway?.listeners ?? []).some(
+    ({ conduit: id, target }) =>
+      id === conduit.id && target.port === flow.port && target.address.base === parseAddress(flow.target),
+  )
+
+/** What a policy says of a flow: all of it is allowed, a deny rule stands against it, or neither. */
+export function standing(policy: Policy, flow: BaselineFlow): 'allowed' | 'denied' | 'open' {
+  let denied = false
+  for (const place of modbusOf(policy)) {
+    if (!leadsTo(policy, place, flow)) continue
+    const { rest, deniedBy } = coverage(place.protocol, flow)
+    if (deniedBy !== null) denied = true
+    else if (rest === null) return 'allowed'
+  }
+  return denied ? 'denied' : 'open'
 }
 
 /** Client, target, unit and function are the rule's. */

@@ -8,7 +8,7 @@ import { checkPolicy } from '../policy/load.ts'
 import type { ModbusProtocol, Policy, Zone } from '../policy/model.ts'
 import { assess, type DecideItem, functionText, numbered } from './assess.ts'
 import type { BaselineFile, BaselineFlow } from './baseline-file.ts'
-import { coverage } from './coverage.ts'
+import { coverage, leadsTo, modbusOf, standing } from './coverage.ts'
 import { type DraftOptions, ruleNode } from './draft.ts'
 import { buildRules, type DraftRule, evidenceText } from './rules.ts'
 
@@ -34,14 +34,16 @@ interface Place {
  */
 export function patchPolicy(text: string, policy: Policy, baseline: BaselineFile, options: DraftOptions): Patch {
   const { allow, decide } = assess(baseline, options)
-  const items: Omit<DecideItem, 'id'>[] = decide.filter(({ flow }) => flow === null || !isAllowed(policy, flow))
+  const items: Omit<DecideItem, 'id'>[] = decide.filter(
+    ({ flow }) => flow === null || standing(policy, flow) !== 'allowed',
+  )
   const object = (flow: BaselineFlow, why: string): void => {
     items.push({ ...flow, kind: 'out-of-place', why, flow: null })
   }
   const places = new Map<string, Place>()
   const partial = new Set<BaselineFlow>()
   for (const flow of allow) {
-    if (isAllowed(policy, flow)) continue
+    if (standing(policy, flow) === 'allowed') continue
     const place = placeOf(policy, flow)
     if (typeof place === 'string') {
       object(flow, place)
@@ -82,22 +84,6 @@ export function patchPolicy(text: string, policy: Policy, baseline: BaselineFile
   return { text: patched, added, decide: numbered(items) }
 }
 
-const modbusOf = (
-  policy: Policy,
-): { conduit: Policy['conduits'][number]; at: [number, number]; protocol: ModbusProtocol }[] =>
-  policy.conduits.flatMap((conduit, i) =>
-    conduit.protocols.flatMap((protocol, j) =>
-      protocol.kind === 'modbus' ? [{ conduit, at: [i, j] as [number, number], protocol }] : [],
-    ),
-  )
-
-const isAllowed = (policy: Policy, flow: BaselineFlow): boolean =>
-  modbusOf(policy).some(({ protocol }) => {
-    if (protocol.port !== flow.port) return false
-    const { rest, deniedBy } = coverage(protocol, flow)
-    return rest === null && deniedBy === null
-  })
-
 /** @returns the conduit that a flow belongs to; a sentence where there is none */
 function placeOf(policy: Policy, flow: BaselineFlow): Place | string {
   const [client, target] = [zoneOf(policy, flow.client), zoneOf(policy, flow.target)]
@@ -107,7 +93,7 @@ function placeOf(policy: Policy, flow: BaselineFlow): Place | string {
   const between = modbusOf(policy).filter(
     ({ conduit }) => conduit.connects.includes(client.id) && conduit.connects.includes(target.id),
   )
-  const found = between.find(({ protocol }) => protocol.port === flow.port)
+  const found = between.find((place) => leadsTo(policy, place, flow))
   if (found === undefined) {
     const port = between.length === 0 ? '' : ` on port ${flow.port}`
     return `no conduit carries Modbus/TCP between ${client.id} and ${target.id}${port}`
