@@ -38,6 +38,10 @@ export class Check {
     this.add('error', this.source.keyPosition(path), id, message)
   }
 
+  errorAt(place: Position, id: string, message: string): void {
+    this.add('error', place, id, message)
+  }
+
   private add(severity: Severity, place: Position, id: string, message: string): void {
     if (this.findings.length < MAX_FINDINGS) this.findings.push({ severity, file: this.file, ...place, id, message })
   }

@@ -22,6 +22,8 @@ export interface Direction {
   functions: FunctionSelector[] | null
   /** Claims that are not machine-readable. */
   prose: string[]
+  /** Every claim of the parenthesis, in order, with what it allows; `functions` is null for prose. */
+  claims: { text: string; functions: FunctionSelector[] | null }[]
 }
 
 const ARROW = /^\s*([^()<>→↔]+?)\s*(<->|->|→|↔)\s*([^()<>→↔]+?)\s*(?:\((.*)\))?\s*$/s
@@ -53,11 +55,13 @@ export function parseDirection(text: string): Direction | null {
   const [, initiator, arrow, responder, claims = ''] = match
   let functions: FunctionSelector[] | null = null
   const prose: string[] = []
-  const restrict = (to: readonly FunctionSelector[]): void => {
+  const all: Direction['claims'] = []
+  const restrict = (text: string, to: readonly FunctionSelector[]): void => {
     functions = functions === null ? [...to] : intersect(functions, to)
+    all.push({ text, functions: [...to] })
   }
-  const rest = claims.replaceAll(CODES, (_, codes: string) => {
-    restrict(parseCodes(codes))
+  const rest = claims.replaceAll(CODES, (whole, codes: string) => {
+    restrict(whole.trim(), parseCodes(codes))
     return ''
   })
   for (const part of rest.split(/[,;]|\band\b/i)) {
@@ -69,10 +73,14 @@ export function parseDirection(text: string): Direction | null {
         .replaceAll('-', ' ')
         .replace(/\s*\/\s*/, '/'),
     )
-    if (access === undefined) prose.push(claim)
-    else restrict(access)
+    if (access !== undefined) restrict(claim, access)
+    else {
+      prose.push(claim)
+      all.push({ text: claim, functions: null })
+    }
   }
-  return { initiator, responder, both: arrow === '<->' || arrow === '↔', functions, prose }
+  all.sort((a, b) => claims.indexOf(a.text) - claims.indexOf(b.text))
+  return { initiator, responder, both: arrow === '<->' || arrow === '↔', functions, prose, claims: all }
 }
 
 /** `3/4`, `1-4`, `3, 4 and 16`. */

@@ -3,9 +3,10 @@ import { createHash } from 'node:crypto'
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { z } from 'zod'
 import { Check } from './check.ts'
+import { type Claim, holdClaims } from './claims.ts'
 import { buildConduits } from './conduits.ts'
 import { MAX_DOCUMENT_BYTES, SourceDocument } from './document.ts'
-import { compareFindings } from './findings.ts'
+import { compareFindings, show } from './findings.ts'
 import { buildGateway } from './gateway-section.ts'
 import type { Finding, Policy } from './model.ts'
 import { documentSchema } from './schema.ts'
@@ -19,6 +20,10 @@ export interface LoadedPolicy {
   policy: Policy | null
   /** All errors and warnings, in the order of the document. */
   findings: Finding[]
+  /** Every claim of the document, and what became of it; as far as it could be read where there are errors. */
+  claims: Claim[]
+  /** What is told in `lint` of the document, for `assurance/lint.ts`; the places of things in it. */
+  source: SourceDocument
 }
 
 /** @throws PolicyUnreadable where there is no such file, no permission, or far too much of it */
@@ -34,8 +39,20 @@ export function checkPolicy(file: string, bytes: Uint8Array): LoadedPolicy {
   const source = new SourceDocument(bytes)
   const check = new Check(file, source)
   const policy = source.value === undefined ? null : build(check, bytes)
+  const claims = policy === null ? [] : holdClaims(source.value, policy, source)
+  reportClaims(check, claims)
   check.findings.sort(compareFindings)
-  return { policy: check.failed ? null : policy, findings: check.findings }
+  return { policy: check.failed ? null : policy, findings: check.findings, claims, source }
+}
+
+/** A contradiction is an error. Those of a direction with a rule have been told where the rule is. */
+function reportClaims(check: Check, claims: readonly Claim[]): void {
+  for (const { status, key, form, line, column, part, detail, places } of claims) {
+    if (status !== 'contradicted' || (key === 'direction' && form !== 'diode')) continue
+    const where = places[0] === undefined ? '' : ` (line ${places[0].line})`
+    const message = `found the claim ${show(part)}, which the document contradicts: ${detail}${where}; expected one of the two to change`
+    check.errorAt({ line, column }, 'claim-contradicted', message)
+  }
 }
 
 function build(check: Check, bytes: Uint8Array): Policy | null {

@@ -60,3 +60,15 @@ t.test('a command line that is not understood ends with 2 and says why', async (
   t.match(headgate('--version'), { code: 0, out: /^\d+\.\d+\.\d+\n$/ })
   t.match(headgate('--help'), { code: 0, out: /^Usage: headgate/ })
 })
+
+t.test('check --claims prints what became of every claim', async (t) => {
+  const { code, out } = headgate('check', '--claims', 'policies/refinery.yaml')
+  t.equal(code, 0)
+  t.match(out, /^101 +C1-BPCS-OPS +controls +"Connection rate limiting" +enforced here\n +limits connections/m)
+  t.match(out, /\d+ {2}attested by people: .*never counted as met\n\npolicies\/refinery\.yaml: ok/)
+  const json = JSON.parse(headgate('check', '--claims', '--format', 'json', 'policies/refinery.yaml').out)
+  t.match(
+    json.claims.find(({ line }: { line: number }) => line === 101),
+    { status: 'enforced-here', key: 'controls', conduit: 'C1-BPCS-OPS', places: [{ line: 92 }] },
+  )
+})

@@ -87,6 +87,7 @@ t.test('prose of directions', async (t) => {
     both: false,
     functions: null,
     prose: ['unidirectional via data diode'],
+    claims: [{ text: 'unidirectional via data diode', functions: null }],
   })
   t.same(parseDirection('Z3 -> Z2 (no FC 5)')?.prose.length, 1, 'a negation is not taken for its opposite')
   t.equal(parseDirection('Z3 to Z2'), null)
