@@ -2,25 +2,22 @@
 import type { Check } from './check.ts'
 import type { Path } from './document.ts'
 import { didYouMean, show } from './findings.ts'
-import { buildRules, type RuleContext } from './modbus-rules.ts'
-import type { Conduit, ConduitProtocol, Limits, ModbusProtocol, Timeouts } from './model.ts'
+import { buildLimits, buildTimeouts } from './limits-section.ts'
+import { buildRules } from './modbus-rules.ts'
+import type { Conduit, ConduitProtocol, ModbusProtocol } from './model.ts'
+import { buildOpcUa, isOpcUa } from './opcua-section.ts'
+import type { RuleContext } from './rule-context.ts'
 import {
   type ConduitDocument,
   type ModbusDocument,
   modbusSchema,
+  type OpcUaDocument,
   type OtherProtocolDocument,
+  opcuaSchema,
   otherProtocolSchema,
 } from './schema.ts'
-import { parseDuration, parseSecurityLevel } from './values.ts'
+import { parseSecurityLevel } from './values.ts'
 import type { Zones } from './zones.ts'
-
-export const DEFAULT_TIMEOUTS: Timeouts = {
-  connectMs: 5000,
-  idleMs: 3_600_000,
-  partialFrameMs: 10_000,
-  responseMs: 5000,
-}
-const DEFAULT_PACE = { queue: 16, ms: 1000 }
 
 /** How documents write the name of the protocol. */
 export const isModbus = (protocol: string): boolean => /^modbus([\s/_-]*tcp)?(\/ip)?$/i.test(protocol.trim())
@@ -62,21 +59,21 @@ function buildConduit(check: Check, zones: Zones, raw: ConduitDocument, path: Pa
     const at = [...path, 'protocols_allowed', index]
     const name = (protocol as { protocol?: unknown } | null)?.protocol
     const modbus = typeof name === 'string' && isModbus(name)
-    check.structure(modbus ? modbusSchema : otherProtocolSchema, protocol, at)
+    const opcua = typeof name === 'string' && isOpcUa(name)
+    check.structure(modbus ? modbusSchema : opcua ? opcuaSchema : otherProtocolSchema, protocol, at)
     if (typeof name !== 'string') continue
-    if (!modbus) {
+    if (!modbus && !opcua) {
       protocols.push(buildOther(check, protocol as OtherProtocolDocument, at))
       continue
     }
-    if (protocols.some((one) => one.kind === 'modbus')) {
-      check.error(
-        at,
-        'duplicate-name',
-        'found Modbus/TCP twice in one conduit, expected it once: put the rules together',
-      )
+    const kind = modbus ? 'modbus' : 'opcua'
+    if (protocols.some((one) => one.kind === kind)) {
+      const message = `found ${modbus ? 'Modbus/TCP' : 'OPC UA'} twice in one conduit, expected it once: put the rules together`
+      check.error(at, 'duplicate-name', message)
     }
     const context = { check, zones, connects, enforce: mode === 'enforce' }
-    protocols.push(buildModbus(context, protocol as ModbusDocument, at))
+    if (modbus) protocols.push(buildModbus(context, protocol as ModbusDocument, at))
+    else protocols.push(buildOpcUa(context, protocol as OpcUaDocument, at))
   }
   return {
     id: raw.conduit_id,
@@ -120,45 +117,5 @@ function buildModbus(context: RuleContext, document: ModbusDocument, path: Path)
     onDeny: raw.on_deny ?? 'exception',
     timeouts: buildTimeouts(raw),
     position: check.source.position(path),
-  }
-}
-
-function buildLimits(check: Check, raw: ModbusDocument, path: Path): Limits {
-  const { connections, requests, in_flight_per_target: inFlight, on_limit: inner } = raw.limits ?? {}
-  if (inner !== undefined && raw.on_limit !== undefined && inner !== raw.on_limit) {
-    check.error(
-      [...path, 'on_limit'],
-      'bad-value',
-      `found on_limit: ${raw.on_limit} here and ${inner} in limits, expected it once`,
-    )
-  }
-  const perClient = requests?.per_client_per_second ?? null
-  const perTarget = requests?.per_target_per_second ?? null
-  const pace =
-    raw.pace?.time === undefined
-      ? DEFAULT_PACE.ms
-      : (parseDuration(raw.pace.time, 0, Number.MAX_SAFE_INTEGER) as number)
-  return {
-    connectionsPerClient: connections?.per_client ?? null,
-    connectionsPerTarget: connections?.per_target ?? null,
-    newConnectionsPerSecond: connections?.new_per_second ?? null,
-    requestsPerClientPerSecond: perClient,
-    requestsPerTargetPerSecond: perTarget,
-    burst: requests?.burst ?? Math.max(1, Math.ceil(Math.max(perClient ?? 0, perTarget ?? 0) / 10)),
-    inFlightPerTarget: inFlight ?? null,
-    onLimit: raw.on_limit ?? inner ?? 'deny',
-    paceQueue: raw.pace?.queue ?? DEFAULT_PACE.queue,
-    paceMs: pace,
-  }
-}
-
-function buildTimeouts({ timeouts = {} }: ModbusDocument): Timeouts {
-  const ms = (value: string | number | undefined, otherwise: number): number =>
-    value === undefined ? otherwise : (parseDuration(value, 0, Number.MAX_SAFE_INTEGER) as number)
-  return {
-    connectMs: ms(timeouts.connect, DEFAULT_TIMEOUTS.connectMs),
-    idleMs: ms(timeouts.idle, DEFAULT_TIMEOUTS.idleMs),
-    partialFrameMs: ms(timeouts.partial_frame, DEFAULT_TIMEOUTS.partialFrameMs),
-    responseMs: ms(timeouts.response, DEFAULT_TIMEOUTS.responseMs),
   }
 }

@@ -4,7 +4,8 @@ import type { Check } from './check.ts'
 import { isModbus } from './conduits.ts'
 import type { Path } from './document.ts'
 import { didYouMean, show } from './findings.ts'
-import type { Conduit, Gateway, Listener, ModbusProtocol } from './model.ts'
+import type { Conduit, ConduitProtocol, Gateway, Listener, OpcUaProtocol, OtherProtocol } from './model.ts'
+import { isOpcUa } from './opcua-section.ts'
 import { buildRecords } from './records-section.ts'
 import type { GatewayDocument } from './schema.ts'
 import { isComplaint, parseDuration, parseHost, parseListen, splitEndpoint } from './values.ts'
@@ -12,7 +13,13 @@ import type { Zones } from './zones.ts'
 
 type ListenerDocument = NonNullable<GatewayDocument['listeners']>[number]
 
+type CarriedProtocol = Exclude<ConduitProtocol, OtherProtocol>
+
 const DEFAULT_DRAIN_MS = 5000
+/** Protocols that Headgate carries. */
+const PROTOCOLS = ['Modbus/TCP', 'OPC UA'] as const
+/** Handlings of OPC UA for which there are listeners. */
+const CARRIED_HANDLINGS: readonly OpcUaProtocol['handling'][] = []
 
 export function buildGateway(check: Check, zones: Zones, conduits: readonly Conduit[], raw: unknown): Gateway | null {
   if (raw === undefined || typeof raw !== 'object' || raw === null) return null
@@ -70,20 +77,23 @@ function buildListener(
     )
   }
   const name = raw.protocol ?? 'Modbus/TCP'
-  const protocol = conduit?.protocols.find((one): one is ModbusProtocol => one.kind === 'modbus')
-  if (!isModbus(name)) {
+  const kind = isModbus(name) ? 'modbus' : isOpcUa(name) ? 'opcua' : null
+  const protocol = conduit?.protocols.find((one): one is CarriedProtocol => one.kind === kind)
+  if (kind === null) {
     const known = conduit?.protocols.some((one) => one.protocol === name)
-    const message = `found a listener for ${show(name)}, expected Modbus/TCP: this version carries no other protocol`
+    const message = `found a listener for ${show(name)}, expected Modbus/TCP or OPC UA: this version carries no other protocol`
     if (known) check.warn([...path, 'protocol'], 'not-in-this-version', `${message}; it is not opened`)
-    else check.error([...path, 'protocol'], 'dangling-reference', `${message}${didYouMean(name, ['Modbus/TCP'])}`)
+    else check.error([...path, 'protocol'], 'dangling-reference', `${message}${didYouMean(name, PROTOCOLS)}`)
     return null
   }
   if (conduit !== undefined && protocol === undefined) {
-    check.error(
-      [...path, 'conduit'],
-      'dangling-reference',
-      `found conduit ${conduit.id}, which does not allow Modbus/TCP; expected one with it in protocols_allowed`,
-    )
+    const [modbus, opcua] = PROTOCOLS
+    const message = `found conduit ${conduit.id}, which does not allow ${kind === 'modbus' ? modbus : opcua}; expected one with it in protocols_allowed`
+    check.error([...path, 'conduit'], 'dangling-reference', message)
+  }
+  if (protocol?.kind === 'opcua' && !CARRIED_HANDLINGS.includes(protocol.handling)) {
+    const message = `found a listener for OPC UA with handling ${protocol.handling}, which this version does not carry`
+    check.error(path, 'not-in-this-version', message)
   }
   if (raw.transparent === true) {
     check.warn(
@@ -118,7 +128,7 @@ function buildListener(
   }
   return {
     conduit: conduit.id,
-    protocol: 'modbus',
+    protocol: kind,
     listen,
     target: { name: target.name, host: target.host, port, address: target.address },
     position: check.source.position(path),

@@ -5,46 +5,37 @@ import {
   parseFunction,
   selectorName,
 } from '../protocols/modbus/function-codes.ts'
-import { blocksOverlap, blockWithin } from './address.ts'
 import type { Check } from './check.ts'
-import { covers, type Direction, parseDirection } from './direction.ts'
+import { covers } from './direction.ts'
 import type { Path } from './document.ts'
 import { show } from './findings.ts'
+import { MODBUS_TABLES, type ModbusRule, type ModbusTable, type Range, type ValueLimit, type Zone } from './model.ts'
 import {
-  type AddressBlock,
-  MODBUS_TABLES,
-  type ModbusRule,
-  type ModbusTable,
-  type Range,
-  type ValueLimit,
-  type Zone,
-} from './model.ts'
+  type BoundDirection,
+  bindDirection,
+  holdToDirection,
+  needAddresses,
+  noRules,
+  type RuleContext,
+  references,
+  saidBy,
+  touches,
+  within,
+} from './rule-context.ts'
 import type { ModbusDocument, RuleDocument } from './schema.ts'
 import { isComplaint, parseRange } from './values.ts'
-import { type Reference, type Zones, zoneBlocks } from './zones.ts'
-
-/** What the rules of a protocol are read in the light of. */
-export interface RuleContext {
-  check: Check
-  zones: Zones
-  /** The conduit's two zones; shorter where the document does not say. */
-  connects: Zone[]
-  enforce: boolean
-}
-
-interface BoundDirection extends Direction {
-  text: string
-  path: Path
-  from: Zone
-  to: Zone
-}
+import { type Reference, zoneBlocks } from './zones.ts'
 
 /** Tables that can be written (V1.1b3 §4.3). */
 const WRITABLE: readonly ModbusTable[] = ['coils', 'holding-registers']
 
 export function buildRules(context: RuleContext, raw: ModbusDocument, path: Path): ModbusRule[] {
-  const direction = bindDirection(context, raw, path)
-  if (raw.rules === undefined) return direction === null ? noRules(context, raw, path) : fromProse(context, direction)
+  const direction = bindDirection(context, raw.direction, path)
+  if (raw.rules === undefined) {
+    if (direction !== null) return fromProse(context, direction)
+    noRules(context, raw.direction, path)
+    return []
+  }
   if (direction !== null && direction.prose.length > 0) {
     const claims = direction.prose.map((claim) => show(claim)).join(', ')
     context.check.warn(
@@ -71,39 +62,6 @@ export function buildRules(context: RuleContext, raw: ModbusDocument, path: Path
     context.check.warn([...path, 'rules'], 'no-rules', 'found no rule: every request is denied')
   }
   return rules
-}
-
-function noRules({ check, enforce }: RuleContext, raw: ModbusDocument, path: Path): ModbusRule[] {
-  if (raw.direction === undefined) {
-    check.report(
-      enforce,
-      path,
-      'no-rules',
-      'found neither rules nor direction, expected one of them: every request is denied',
-    )
-  }
-  return []
-}
-
-function bindDirection(context: RuleContext, raw: ModbusDocument, protocolPath: Path): BoundDirection | null {
-  const { check, zones, connects } = context
-  if (raw.direction === undefined) return null
-  const path = [...protocolPath, 'direction']
-  const direction = parseDirection(raw.direction)
-  if (direction === null) {
-    check.error(path, 'bad-direction', `found ${show(raw.direction)}, expected "ZONE -> ZONE (what the first may do)"`)
-    return null
-  }
-  const from = zones.zone(check, direction.initiator, path)
-  const to = zones.zone(check, direction.responder, path)
-  if (from === null || to === null) return null
-  for (const zone of [from, to]) {
-    if (connects.length === 2 && !connects.includes(zone)) {
-      const ends = connects.map((one) => one.id).join(' and ')
-      check.error(path, 'outside-conduit', `found zone ${zone.id}, expected one that the conduit connects: ${ends}`)
-    }
-  }
-  return { ...direction, text: raw.direction, path, from, to }
 }
 
 /** The rule where no rules are given: all that the prose allows, from zone to zone. */
@@ -142,13 +100,6 @@ function fromProse(context: RuleContext, direction: BoundDirection): ModbusRule[
   }))
 }
 
-/** A zone without addresses matches none: a gap while monitoring, a cut when enforcing. */
-function needAddresses({ check, enforce }: RuleContext, zone: Zone, path: Path): void {
-  if (zone.networks.length > 0 || zone.assets.length > 0) return
-  const message = `zone ${zone.id} has neither networks nor an asset with an address, so it matches no address; expected \`networks\` in the zone`
-  check.report(enforce, path, 'zone-without-addresses', message)
-}
-
 function buildRule(
   context: RuleContext,
   raw: RuleDocument,
@@ -181,41 +132,6 @@ function buildRule(
   }
   if (direction !== null && action === 'allow') holdToProse(context, rule, raw, from, to, path, direction)
   return rule
-}
-
-function references(context: RuleContext, texts: readonly string[], path: Path): Reference[] {
-  const { check, zones, connects } = context
-  const found: Reference[] = []
-  for (const [index, text] of texts.entries()) {
-    const at = [...path, index]
-    const reference = zones.reference(check, text, at)
-    if (reference === null) continue
-    found.push(reference)
-    const ends = connects.map((one) => one.id).join(' and ')
-    if (reference.zone !== null) {
-      if (connects.length === 2 && !connects.includes(reference.zone)) {
-        const what =
-          reference.kind === 'asset'
-            ? `${show(text)}, an asset of zone ${reference.zone.id}`
-            : `zone ${reference.zone.id}`
-        check.error(
-          at,
-          'outside-conduit',
-          `found ${what}, expected one of the zones that the conduit connects: ${ends}`,
-        )
-      }
-      if (reference.kind === 'zone') needAddresses(context, reference.zone, at)
-    } else {
-      const blocks = connects.flatMap(zoneBlocks)
-      if (
-        connects.every((zone) => zone.networks.length > 0) &&
-        !reference.blocks.every((one) => blockWithin(one, blocks))
-      ) {
-        check.warn(at, 'outside-zone', `found ${text}, which is not within the networks of ${ends}`)
-      }
-    }
-  }
-  return found
 }
 
 function buildFunctions(check: Check, raw: RuleDocument, action: 'allow' | 'deny', path: Path): FunctionSelector[] {
@@ -328,19 +244,8 @@ function holdToProse(
   path: Path,
   direction: BoundDirection,
 ): void {
-  const said = `${show(direction.text)} (line ${check.source.position(direction.path).line})`
   const initiates = from.some((one) => touches(one, direction.from) && !within(one, direction.to))
-  if (
-    !direction.both &&
-    from.some((one) => within(one, direction.to)) &&
-    to.some((one) => within(one, direction.from))
-  ) {
-    check.error(
-      [...path, 'from'],
-      'against-direction',
-      `found a rule from ${direction.to.id} to ${direction.from.id}, expected the direction ${said}`,
-    )
-  }
+  holdToDirection(check, from, to, path, direction)
   // Clients in the responder's own zone cross no boundary; the prose does not speak of them.
   if (direction.functions === null || raw.functions === undefined || !(initiates || direction.both)) return
   const wider = rule.functions.filter((selector) => !covers(direction.functions as FunctionSelector[], selector))
@@ -350,21 +255,6 @@ function holdToProse(
   check.error(
     [...path, 'functions'],
     'wider-than-direction',
-    `found ${names.join(', ')}${more}, expected no more than the direction says: ${said}`,
+    `found ${names.join(', ')}${more}, expected no more than the direction says: ${saidBy(check, direction)}`,
   )
-}
-
-/** Any of the reference's addresses may be the zone's. A block is taken for a zone's whose addresses nobody knows. */
-function touches(reference: Reference, zone: Zone): boolean {
-  if (reference.zone !== null) return reference.zone === zone
-  const blocks = zoneBlocks(zone)
-  return (
-    blocks.length === 0 ||
-    reference.blocks.some((one) => blocks.some((block: AddressBlock) => blocksOverlap(one, block)))
-  )
-}
-
-function within(reference: Reference, zone: Zone): boolean {
-  if (reference.zone !== null) return reference.zone === zone
-  return reference.blocks.every((one) => blockWithin(one, zoneBlocks(zone)))
 }

@@ -265,7 +265,7 @@ export interface OtherProtocol {
   position: Position
 }
 
-export type ConduitProtocol = ModbusProtocol | OtherProtocol
+export type ConduitProtocol = ModbusProtocol | OpcUaProtocol | OtherProtocol
 
 export interface Conduit {
   id: string
@@ -280,7 +280,7 @@ export interface Conduit {
 
 export interface Listener {
   conduit: string
-  protocol: 'modbus'
+  protocol: 'modbus' | 'opcua'
   /** Address to listen on; host is an IP literal. */
   listen: { host: string; port: number }
   /** The fixed target. `name` is the asset's name, or the address as text. */

@@ -13,7 +13,7 @@ type SinkDocument = NonNullable<GatewayDocument['syslog']>[number]
 const TLS_KEYS = ['ca', 'cert', 'key', 'server_name'] as const
 
 /** Paths in the document are relative to its own directory. */
-const pathIn = (check: Check, path: string): string => resolve(dirname(check.file), path)
+export const pathIn = (check: Check, path: string): string => resolve(dirname(check.file), path)
 
 const bytes = (value: unknown, otherwise: number): number =>
   value === undefined ? otherwise : (parseBytes(value, 0, Number.MAX_SAFE_INTEGER) as number)

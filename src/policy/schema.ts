@@ -6,7 +6,25 @@ import { z } from 'zod'
 import { functionNames, parseFunction } from '../protocols/modbus/function-codes.ts'
 import { EVENTS } from '../records/catalogue.ts'
 import { didYouMean } from './findings.ts'
-import { MODBUS_TABLES, QUIRKS, SEVERITIES, SYSLOG_FORMATS, SYSLOG_FRAMINGS } from './model.ts'
+import {
+  MODBUS_TABLES,
+  OPCUA_SECURITY_MODES,
+  OPCUA_SECURITY_POLICIES,
+  OPCUA_USER_TOKENS,
+  QUIRKS,
+  SEVERITIES,
+  SYSLOG_FORMATS,
+  SYSLOG_FRAMINGS,
+} from './model.ts'
+import {
+  parseAttribute,
+  parseEndpointUrl,
+  parseMethod,
+  parseNodePattern,
+  parseService,
+  parseThumbprint,
+  serviceNames,
+} from './opcua-notations.ts'
 import {
   Complaint,
   isComplaint,
@@ -235,6 +253,156 @@ export const modbusSchema = z.strictObject({
   timeouts: timeoutsSchema.optional(),
 })
 
+const file = z
+  .string()
+  .min(1)
+  .max(4096)
+  .regex(/^[^\0]*$/, { error: 'a path' })
+
+const node = notation(parseNodePattern, { type: 'string' })
+const thumbprint = notation(parseThumbprint, { type: 'string' })
+const securityMode = z.enum(OPCUA_SECURITY_MODES)
+const securityPolicies = z.array(z.enum(OPCUA_SECURITY_POLICIES)).min(1).max(OPCUA_SECURITY_POLICIES.length)
+
+const nodeValue = z.strictObject({
+  min: z.number().optional().describe('Least number that may be written.'),
+  max: z.number().optional().describe('Greatest number that may be written.'),
+})
+
+export const opcuaRuleSchema = z.strictObject({
+  name: name.optional().describe('Unique among the rules of the protocol; in events and metrics. Default: rule-N.'),
+  description: text.optional(),
+  action: z
+    .enum(['allow', 'deny'])
+    .optional()
+    .describe('Default: allow. A deny rule that matches denies, whatever others allow.'),
+  from: references.describe('Clients: assets, zones or CIDR blocks.'),
+  to: references.describe('Servers: assets, zones or CIDR blocks.'),
+  services: z
+    .array(notation(parseService, { type: 'string', enum: serviceNames() }))
+    .min(1)
+    .max(100)
+    .optional()
+    .describe(
+      'Services by group or by name; `all` for every one. Required, save in a deny rule, where none means all.',
+    ),
+  nodes: z
+    .array(node)
+    .min(1)
+    .max(10_000)
+    .optional()
+    .describe(
+      'NodeIds that items may name: with ranges ("i=1-99"), globs ("s=Line1.*"), namespace URIs ("nsu="). Default: any.',
+    ),
+  attributes: z
+    .array(notation(parseAttribute, textOrNumber))
+    .min(1)
+    .max(27)
+    .optional()
+    .describe('Attributes that items may name. Default: any.'),
+  values: z
+    .record(z.string(), nodeValue)
+    .optional()
+    .describe('Limits for written values by NodeId: every number of the value, those of arrays too.'),
+  methods: z
+    .array(notation(parseMethod, { type: 'string' }))
+    .min(1)
+    .max(1000)
+    .optional()
+    .describe(
+      'Methods that may be called: "OBJECT/METHOD" as NodeIds, a method alone, or GetMonitoredItems, ResendData, ConditionRefresh, ConditionRefresh2. Default: any.',
+    ),
+  security_mode: securityMode.optional().describe("What the channel must have at least. Default: the protocol's."),
+  security_policies: securityPolicies.optional().describe("Security policies of the channel. Default: the protocol's."),
+  certificates: z
+    .array(thumbprint)
+    .min(1)
+    .max(1000)
+    .optional()
+    .describe('SHA-1 thumbprints of the client certificates that the rule is for. Default: any.'),
+  mode: z
+    .literal('monitor')
+    .optional()
+    .describe('What this rule, as the nearest, would deny passes and is recorded as would-deny.'),
+})
+
+const opcuaSection = z.strictObject({
+  handling: z
+    .enum(['inspect', 'terminate'])
+    .optional()
+    .describe(
+      "inspect (default): the secure channel is the client's and the server's; terminate: Headgate ends it and opens its own.",
+    ),
+  security_policies: securityPolicies
+    .optional()
+    .describe(
+      'Default: Basic256Sha256, Aes128_Sha256_RsaOaep, Aes256_Sha256_RsaPss; None where a mode of None is allowed.',
+    ),
+  security_modes: z
+    .array(securityMode)
+    .min(1)
+    .max(OPCUA_SECURITY_MODES.length)
+    .optional()
+    .describe('Default: what `security_mode` says, or better; Sign and SignAndEncrypt where it says nothing.'),
+  user_tokens: z
+    .array(z.enum(OPCUA_USER_TOKENS))
+    .min(1)
+    .max(OPCUA_USER_TOKENS.length)
+    .optional()
+    .describe('terminate: identities that clients are offered. Default: Anonymous, UserName.'),
+  endpoint_urls: z
+    .array(notation(parseEndpointUrl, { type: 'string' }))
+    .min(1)
+    .max(1000)
+    .optional()
+    .describe('Endpoint URLs that a Hello may name. Default: any.'),
+  server_certificates: z
+    .array(thumbprint)
+    .min(1)
+    .max(1000)
+    .optional()
+    .describe('SHA-1 thumbprints of the server certificates. Default: any.'),
+  reverse_connect: references
+    .optional()
+    .describe('Clients that a server may open the connection to (RHE). Default: none.'),
+  certificates: z
+    .strictObject({
+      own: file.describe("Directory of the gateway's own certificate and key."),
+      trusted_clients: file.describe('Directory of the clients that are trusted.'),
+      trusted_servers: file.describe('Directory of the servers that are trusted.'),
+    })
+    .optional()
+    .describe('terminate: see `headgate pki`.'),
+  limits: z
+    .strictObject({
+      message_bytes: notation((value) => parseBytes(value, 8192, 2 ** 30), textOrNumber)
+        .optional()
+        .describe('Longest message. Default: 4 MiB.'),
+      chunks: positive(65_535).optional().describe('Chunks of one message. Default: 1024.'),
+      sessions: positive(65_535).optional().describe('Sessions of one server at one time. Default: no limit.'),
+      subscriptions_per_session: positive(65_535).optional().describe('Default: no limit.'),
+    })
+    .optional(),
+})
+
+export const opcuaSchema = z.strictObject({
+  protocol: protocolName,
+  port: port.optional().describe("The servers' port. Default: 4840."),
+  direction: direction.optional(),
+  security_mode: text
+    .optional()
+    .describe('Prose: None, Sign or SignAndEncrypt are binding; anything else is for people.'),
+  description: text.optional(),
+  rules: z
+    .array(opcuaRuleSchema)
+    .max(10_000)
+    .optional()
+    .describe('What is allowed; all else is denied. Default: what `direction` says.'),
+  opcua: opcuaSection.optional().describe('How the conduit carries OPC UA, and what its channels must be like.'),
+  limits: limitsSchema.optional(),
+  timeouts: timeoutsSchema.optional(),
+})
+
 /** A protocol that this version does not look into; its keys are for people and for other tools. */
 export const otherProtocolSchema = z.looseObject({
   protocol: protocolName,
@@ -262,12 +430,6 @@ const listener = z.strictObject({
   target: name.optional().describe("Asset or address, with `:port` where it is not the protocol's."),
   transparent: z.boolean().optional().describe('Whole subnets by TPROXY; not in this version.'),
 })
-
-const file = z
-  .string()
-  .min(1)
-  .max(4096)
-  .regex(/^[^\0]*$/, { error: 'a path' })
 
 /** An event's name, or a family of them. */
 function parseEventName(value: unknown): string | Complaint {
@@ -384,6 +546,8 @@ export const documentSchema = <T extends z.ZodType>(protocol: T) =>
 export type ZoneDocument = z.infer<typeof zoneSchema>
 export type RuleDocument = z.infer<typeof ruleSchema>
 export type ModbusDocument = z.infer<typeof modbusSchema>
+export type OpcUaRuleDocument = z.infer<typeof opcuaRuleSchema>
+export type OpcUaDocument = z.infer<typeof opcuaSchema>
 export type OtherProtocolDocument = z.infer<typeof otherProtocolSchema>
 export type GatewayDocument = z.infer<typeof gatewaySchema>
 export type ConduitDocument = z.infer<ReturnType<typeof conduitSchema<z.ZodUnknown>>>
@@ -400,7 +564,15 @@ export function jsonSchema(): Record<string, unknown> {
     if: { properties: { protocol: { type: 'string', pattern: '^[Mm][Oo][Dd][Bb][Uu][Ss]' } }, required: ['protocol'] },
     // biome-ignore lint/suspicious/noThenProperty: a keyword of JSON Schema, not a promise
     then: convert(modbusSchema),
-    else: convert(otherProtocolSchema),
+    else: {
+      if: {
+        properties: { protocol: { type: 'string', pattern: '^[Oo][Pp][Cc][ _-]?[Uu][Aa]' } },
+        required: ['protocol'],
+      },
+      // biome-ignore lint/suspicious/noThenProperty: a keyword of JSON Schema, not a promise
+      then: convert(opcuaSchema),
+      else: convert(otherProtocolSchema),
+    },
   })
   return {
     $schema: 'https://json-schema.org/draft/2020-12/schema',
