@@ -6,6 +6,7 @@ import { check } from './check.ts'
 import { evidence } from './evidence.ts'
 import { learn } from './learn.ts'
 import { replay } from './replay.ts'
+import { report } from './report.ts'
 import { run } from './run.ts'
 import { top } from './top.ts'
 
@@ -19,7 +20,7 @@ export function program(): Command {
     .showSuggestionAfterError()
     .configureOutput({ outputError: (text, write) => write(`headgate: ${text.replace(/^error: /, '')}`) })
     .exitOverride()
-  for (const verb of [run, check, learn, replay, evidence, top, bench]) verb(headgate)
+  for (const verb of [run, check, learn, replay, report, evidence, top, bench]) verb(headgate)
   return headgate
 }
 
