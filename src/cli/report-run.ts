@@ -1,7 +1,7 @@
 /** What `headgate report` does: facts gathered once, written in as many formats as asked for. */
 import { writeFileSync } from 'node:fs'
 import { extname } from 'node:path'
-import { type ClaimFacts, gather, type ReportFacts } from '../assurance/report/facts.ts'
+import { gather, type ReportFacts } from '../assurance/report/facts.ts'
 import type { ReportFormat } from '../assurance/report/formats.ts'
 import { formatReport } from '../assurance/report/report.ts'
 import { formatFinding } from '../policy/findings.ts'
@@ -19,7 +19,7 @@ const BY_NAME: Readonly<Record<string, ReportFormat>> = {
 /** @returns the exit code */
 export async function runReport(file: string, flags: ReportFlags): Promise<number> {
   try {
-    const { policy, findings } = loadPolicy(file)
+    const { policy, findings, claims } = loadPolicy(file)
     if (policy === null) {
       for (const finding of findings) process.stderr.write(`${formatFinding(finding)}\n`)
       return 1
@@ -27,7 +27,7 @@ export async function runReport(file: string, flags: ReportFlags): Promise<numbe
     const facts = await gather({
       policy,
       findings,
-      claims: [] as ClaimFacts[],
+      claims,
       evidence: await expand(flags.evidence ?? []),
       keys: (flags.key ?? []).map((key) => readKey('--key', key)),
       validations: flags.validation ?? [],

@@ -95,7 +95,7 @@ export const FRAMEWORKS: readonly Framework[] = [
       control(
         'PE-3',
         'Physical Access Control',
-        ['people'],
+        ['premises'],
         'doors and cabinets are attested by people; nothing here measures them',
       ),
       control('SC-5', 'Denial-of-service Protection', ['limits']),
@@ -140,7 +140,7 @@ export const FRAMEWORKS: readonly Framework[] = [
   {
     name: 'ISO/IEC 27001:2022 Annex A',
     controls: [
-      control('A.7.2', 'Physical entry', ['people'], 'attested by people; nothing here measures it'),
+      control('A.7.2', 'Physical entry', ['premises'], 'attested by people; nothing here measures it'),
       control('A.8.9', 'Configuration management', ['configuration', 'findings']),
       control('A.8.15', 'Logging', ['records', 'protectedRecords']),
       control('A.8.16', 'Monitoring activities', ['monitoring', 'forwarding']),
@@ -162,7 +162,7 @@ export const FRAMEWORKS: readonly Framework[] = [
       control(
         'CC6.4',
         'Physical access to facilities and protected information assets',
-        ['people'],
+        ['premises'],
         'attested by people; nothing here measures it',
       ),
       control('CC6.6', 'Logical access security against threats from outside the system boundaries', [

@@ -1,4 +1,6 @@
 /** Facts as the sections of a report: the three of the zone implementation report first, in its words and order. */
+import { CLAIM_STATUSES, type ClaimStatus } from '../../policy/claims.ts'
+import { countClaims, STATUS_WORDS } from '../claims-table.ts'
 import type { ProbeResult } from '../result.ts'
 import { outcomes } from '../result.ts'
 import type { Block, Cell, Field, ReportDocument, Section, Tone } from './blocks.ts'
@@ -6,7 +8,7 @@ import { buckets, VERDICT_LABELS, verdictChart } from './chart.ts'
 import { compliance } from './compliance.ts'
 import { zoneDiagram } from './diagram.ts'
 import { VERDICT_NAMES, type VerdictCounts } from './evidence-facts.ts'
-import type { ClaimStatus, ConduitFacts, ReportFacts, ZoneFacts } from './facts.ts'
+import type { ConduitFacts, ReportFacts, ZoneFacts } from './facts.ts'
 
 export const TITLE = 'IEC 62443 Zone Implementation Report'
 /** Charts and their tables: one for each conduit up to so many, and so many rows. */
@@ -188,32 +190,40 @@ function ruleBlocks({ conduits }: ReportFacts): Block[] {
   return blocks.length > 0 ? blocks : [{ kind: 'text', text: 'The document has no rule that Headgate enforces.' }]
 }
 
-const STATUS: Readonly<Record<ClaimStatus, Cell>> = {
-  enforced: toned('enforced here', 'good'),
-  contradicted: toned('contradicted', 'bad'),
-  elsewhere: toned('enforced elsewhere', 'quiet'),
-  attested: toned('attested by people, not machine-checkable', 'warn'),
+const STATUS_TONES: Readonly<Record<ClaimStatus, Tone>> = {
+  'enforced-here': 'good',
+  contradicted: 'bad',
+  'not-enforced': 'bad',
+  'enforced-elsewhere': 'quiet',
+  'not-machine-checkable': 'warn',
 }
 
 function claimBlocks({ claims }: ReportFacts): Block[] {
   if (claims.length === 0) return [{ kind: 'text', text: 'The document makes no claims in prose.' }]
-  const count = (status: ClaimStatus): string => `${claims.filter((one) => one.status === status).length}`
+  const counts = Object.entries(countClaims(claims)) as [ClaimStatus, number][]
   return [
     {
       kind: 'fields',
-      fields: [
-        ['Enforced here', count('enforced')],
-        ['Contradicted', count('contradicted') === '0' ? '0' : toned(count('contradicted'), 'bad')],
-        ['Enforced elsewhere', count('elsewhere')],
-        ['Attested by people, not counted as met', count('attested')],
-      ],
+      fields: counts.map(([status, count]): Field => {
+        const text = `${count} (${CLAIM_STATUSES[status]})`
+        return [STATUS_WORDS[status], count > 0 && STATUS_TONES[status] === 'bad' ? toned(text, 'bad') : text]
+      }),
     },
     {
       kind: 'table',
       caption: 'Claims',
       shape: 'records',
-      columns: ['Claim', 'Status', 'Place', 'By'],
-      rows: claims.map(({ text, status, place, line, by }) => [text, STATUS[status], `${place}, line ${line}`, by]),
+      columns: ['Claim', 'Outcome', 'Where', 'By', 'Why'],
+      rows: claims.map(({ part, status, key, zone, conduit, protocol, line, by, detail, places }) => [
+        part,
+        toned(STATUS_WORDS[status], STATUS_TONES[status]),
+        `${prose(
+          [conduit ?? zone ?? '', protocol ?? ''].filter((one) => one !== ''),
+          '',
+        )}: ${key}, line ${line}`,
+        by,
+        `${detail}${places.length === 0 ? '' : ` (lines ${list([...new Set(places.map((one) => `${one.line}`))])})`}`,
+      ]),
     },
   ]
 }

@@ -1,7 +1,10 @@
 /** Everything that a report says, gathered from the document, the evidence and the validations; no format in it yet. */
 import { readFileSync, statSync } from 'node:fs'
+import type { Claim } from '../../policy/claims.ts'
 import type { AddressBlock, Conduit, Finding, Policy, Zone } from '../../policy/model.ts'
 import { FUNCTION_GROUPS, type FunctionSelector, selectorName } from '../../protocols/modbus/function-codes.ts'
+import { attributeName } from '../../protocols/opcua/attributes.ts'
+import { serviceOf } from '../../protocols/opcua/services.ts'
 import type { VerifierKey } from '../../records/evidence/note.ts'
 import { VERSION } from '../../version.ts'
 import {
@@ -66,18 +69,6 @@ export interface ConduitFacts {
   controls: string[]
 }
 
-export type ClaimStatus = 'enforced' | 'contradicted' | 'elsewhere' | 'attested'
-
-export interface ClaimFacts {
-  /** Where the document says it: `zone Z1-SIS: security_requirements`. */
-  place: string
-  line: number
-  text: string
-  status: ClaimStatus
-  /** By which rule, which device, or which people. */
-  by: string
-}
-
 export interface ValidationFacts {
   file: string
   validation: ValidationFile
@@ -99,7 +90,7 @@ export interface ReportFacts {
   implementation: { date: string; why: string }
   zones: ZoneFacts[]
   conduits: ConduitFacts[]
-  claims: ClaimFacts[]
+  claims: Claim[]
   findings: Finding[]
   validations: ValidationFacts[]
   evidence: EvidenceFacts
@@ -108,7 +99,7 @@ export interface ReportFacts {
 export interface ReportSources {
   policy: Policy
   findings: readonly Finding[]
-  claims: readonly ClaimFacts[]
+  claims: readonly Claim[]
   /** Evidence files, directories already taken apart. */
   evidence: readonly string[]
   keys: readonly VerifierKey[]
@@ -286,6 +277,15 @@ function ruleFacts(zones: readonly Zone[], rule: AnyRule): Omit<RuleFacts, 'prot
     if (rule.unitIds !== null) what.push(`units ${ranges(rule.unitIds)}`)
     for (const [table, list] of Object.entries(rule.addresses ?? {})) what.push(`${table} ${ranges(list)}`)
     if (rule.values !== null) what.push(`values of ${Object.keys(rule.values).join(', ')} limited`)
+  }
+  if ('services' in rule) {
+    what.push(`services ${rule.services.map((id) => serviceOf(id)?.name ?? `${id}`).join(', ') || 'none'}`)
+    if (rule.nodes !== null) what.push(`nodes ${rule.nodes.map(({ text }) => text).join(', ')}`)
+    if (rule.attributes !== null) what.push(`attributes ${rule.attributes.map(attributeName).join(', ')}`)
+    if (rule.methods !== null) what.push(`methods ${rule.methods.map(({ text }) => text).join(', ')}`)
+    if (rule.values !== null) what.push('values limited')
+    if (rule.securityMode !== null) what.push(`at least ${rule.securityMode}`)
+    if (rule.certificates !== null) what.push(`${rule.certificates.length} client certificates`)
   }
   return {
     name: rule.name,

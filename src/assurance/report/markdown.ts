@@ -3,7 +3,7 @@ import { type Block, type Cell, cellText, type Field, type ReportDocument } from
 import { plain } from './text.ts'
 
 /** What Markdown, the HTML in it or GitHub's bare links could take for more than itself (CommonMark §2.4). */
-const SPECIAL = /[\\`*_{}[\]#|~<>&:@]|\bwww(?=\.)/gi
+const SPECIAL = /[\\`*_{}[\]#|~<>&@]|:(?=\/)|\bwww(?=\.)/gi
 const ENTITIES: Record<string, string> = { '<': '&lt;', '>': '&gt;', '&': '&amp;', ':': '&#58;', '@': '&#64;' }
 
 /** One line of text that means itself. */
@@ -22,7 +22,7 @@ function inline(cell: Cell): string {
 }
 
 function fieldLines([name, value]: Field): string[] {
-  const label = `- ${markdownText(name)}&#58;`
+  const label = `- ${markdownText(name)}:`
   if (!Array.isArray(value)) return [`${label} ${inline(value as Cell)}`]
   if (value.length === 0) return [`${label} none`]
   return [label, ...value.map((one) => `  - ${atStart(inline(one))}`)]
@@ -47,7 +47,7 @@ function blockLines(block: Block): string[] {
       if (block.rows.length === 0) return []
       const row = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`
       return [
-        ...(block.caption === '' ? [] : [`${markdownText(block.caption)}&#58;`, '']),
+        ...(block.caption === '' ? [] : [`${markdownText(block.caption)}:`, '']),
         row(block.columns.map(markdownText)),
         row(block.columns.map(() => '---')),
         ...block.rows.map((cells) => row(cells.map(inline))),

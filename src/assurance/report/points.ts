@@ -2,6 +2,7 @@
  * The points that a report can make, each with what this document, evidence and validation show for it, and what they do
  * not show. Controls of the standards refer to these points, so that none of them is ever a bare tick.
  */
+import type { ClaimStatus } from '../../policy/claims.ts'
 import type { ConduitFacts, ReportFacts } from './facts.ts'
 import { probeCounts } from './facts.ts'
 
@@ -41,6 +42,7 @@ export function points(facts: ReportFacts) {
     configuration: configuration(facts),
     claims: claims(facts),
     people: people(facts),
+    premises: premises(facts),
     findings: findings(facts),
   } satisfies Record<string, Point>
 }
@@ -268,24 +270,31 @@ function configuration({ policy, evidence }: ReportFacts): Point {
 
 function claims({ claims }: ReportFacts): Point {
   const { shown, missing } = point()
-  const of = (status: string) => claims.filter((one) => one.status === status)
-  if (of('enforced').length > 0)
-    shown.push(`${some(of('enforced').length, 'claim')} of the document enforced by a rule here`)
-  if (of('contradicted').length > 0)
-    missing.push(`${some(of('contradicted').length, 'claim')} contradicted by the document itself`)
-  if (of('elsewhere').length > 0)
-    missing.push(`${some(of('elsewhere').length, 'claim')} for other devices to enforce, not shown here`)
+  const tell = (list: string[], status: ClaimStatus, what: string): void => {
+    const count = claims.filter((one) => one.status === status).length
+    if (count > 0) list.push(`${some(count, 'claim')} of the document ${what}`)
+  }
+  tell(shown, 'enforced-here', 'enforced by a rule or limit here')
+  tell(missing, 'contradicted', 'contradicted by the document itself')
+  tell(missing, 'not-enforced', 'that nothing enforces yet')
+  tell(missing, 'enforced-elsewhere', 'for other devices to enforce, not shown here')
   return { shown, missing }
 }
 
-function people({ claims }: ReportFacts): Point {
-  const attested = claims.filter(({ status }) => status === 'attested')
-  if (attested.length === 0) return { shown: [], missing: ['the document states nothing about it'] }
+/** Claims whose form says what they are about, or that speak of it in these words. */
+function attested({ claims }: ReportFacts, about: RegExp): Point {
+  const said = claims.filter(({ status, part }) => status !== 'enforced-here' && about.test(part))
+  if (said.length === 0) return { shown: [], missing: ['the document states nothing about it'] }
   return {
     shown: [],
-    missing: attested.map(({ text, place }) => `stated by people, not checked by a machine: ${text} (${place})`),
+    missing: said.map(({ part, line }) => `stated in line ${line}, for people to attest: ${part}`),
   }
 }
+
+const people = (facts: ReportFacts): Point =>
+  attested(facts, /\b(MFA|multi-?factor|authenticat|account|user|session|remote access|authoriz|jump)/i)
+const premises = (facts: ReportFacts): Point =>
+  attested(facts, /\b(physical|lock|door|cabinet|badge|guard|air-?gap|USB|removable)/i)
 
 function findings({ findings }: ReportFacts): Point {
   if (findings.length === 0) return { shown: ['no open finding in the document'], missing: [] }
