@@ -8,7 +8,8 @@ import type { Evidence, Gateway } from '../policy/model.ts'
 import { EVENTS, type EventInput, type EventRecord, type SeverityName } from './catalogue.ts'
 import { ClockWatch } from './clock-watch.ts'
 import { EvidenceWriter } from './evidence/writer.ts'
-import { Sink, type SinkReport, type SinkResult, sinkKey } from './sinks/sink.ts'
+import { Losses } from './losses.ts'
+import { MEMORY_EVENTS, Sink, type SinkReport, type SinkResult, sinkKey } from './sinks/sink.ts'
 
 const PINO_LEVEL: Record<SeverityName, 'fatal' | 'error' | 'warn' | 'info' | 'debug'> = {
   emergency: 'fatal',
@@ -48,12 +49,15 @@ export class Recorder {
   private sinkList: Sink[] = []
   /** Sinks that end, so that their spools are theirs until then. */
   private readonly ending = new Set<Promise<void>>()
+  private sinkGeneration = 0
+  /** Events for sinks that are yet to begin; null: there are none such. */
+  private held: { record: EventRecord; body: string }[] | null = null
+  private heldLost = new Losses()
   private evidence: EvidenceWriter | null = null
   private required = false
   private gateway = ''
   private policy = ''
   private sequence = 0
-  private closed = false
   private logEnded = false
   /** Tells the events of this start of the gateway from those of another, and sorts after those before it. */
   private readonly start = `${Date.now().toString(36).padStart(9, '0')}-${randomBytes(4).toString('hex')}`
@@ -101,26 +105,44 @@ export class Recorder {
     await this.configureEvidence(terms.evidence ?? null)
   }
 
+  /**
+   * A sink whose settings change is another one, with the same spool: it begins when the former has ended. What happens
+   * in the meantime is held for it.
+   */
   private configureSinks({ syslog, spool }: RecordTerms): void {
     const wanted = new Map(syslog.map((sink) => [sinkKey(sink, spool ?? null), sink]))
     const kept = this.sinkList.filter((sink) => wanted.delete(sink.key))
-    const former = this.sinkList.filter((sink) => !kept.includes(sink))
+    for (const former of this.sinkList.filter((sink) => !kept.includes(sink))) {
+      const ended = former.close().finally(() => this.ending.delete(ended))
+      this.ending.add(ended)
+    }
     this.sinkList = kept
     const report: SinkReport = {
       tell: (event) => this.record(event),
       count: (sink, result, count) => this.count(sink, result, count),
     }
+    const generation = ++this.sinkGeneration
     const begin = (): void => {
-      // A later reload may have come first.
-      for (const [key, sink] of this.closed ? [] : wanted) {
-        if (this.sinkList.every((one) => one.key !== key)) this.sinkList.push(new Sink(sink, spool ?? null, report))
+      // A later reload has its own sinks, and takes over what is held.
+      if (generation !== this.sinkGeneration) return
+      const { held, heldLost } = this
+      this.held = null
+      this.heldLost = new Losses()
+      const lost = heldLost.take()
+      for (const terms of wanted.values()) {
+        const sink = new Sink(terms, spool ?? null, report)
+        this.sinkList.push(sink)
+        for (const { record, body } of held ?? []) sink.write(record, body)
+        if (lost !== null) {
+          this.count(sink.name, 'lost', lost.count)
+          this.record({ event: 'events.lost', sink: sink.name, ...lost })
+        }
       }
     }
-    if (former.length === 0) begin()
+    if (this.ending.size === 0 || wanted.size === 0) begin()
     else {
-      const ended = Promise.all(former.map((sink) => sink.close())).then(begin)
-      this.ending.add(ended)
-      void ended.finally(() => this.ending.delete(ended))
+      this.held ??= []
+      void Promise.all(this.ending).then(begin)
     }
   }
 
@@ -176,6 +198,8 @@ export class Recorder {
     const body = JSON.stringify(record)
     evidence?.append(body, record.time)
     for (const sink of this.sinkList) sink.write(record, body)
+    if (this.held !== null && this.held.length < MEMORY_EVENTS) this.held.push({ record, body })
+    else if (this.held !== null) this.heldLost.add(record.time)
     if (!this.logEnded) this.log[PINO_LEVEL[record.severity]](record)
     this.count('log', 'sent', 1)
     return record
@@ -193,8 +217,10 @@ export class Recorder {
   /** Lets the sinks send what they hold, for a bounded time, signs the evidence, and flushes the log. */
   async close(): Promise<void> {
     this.clock.stop()
-    await Promise.all([...this.sinkList.map((sink) => sink.close()), ...this.ending])
-    this.closed = true
+    // Sinks that wait for these begin, and take what was held for them.
+    await Promise.all(this.ending)
+    const last = this.sinkList
+    await Promise.all(last.map((sink) => sink.close()))
     this.sinkList = []
     await this.evidence?.close()
     await this.endLog()

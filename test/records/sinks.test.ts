@@ -1,8 +1,9 @@
 import dgram from 'node:dgram'
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
+import { Recorder } from '../../src/records/recorder.ts'
 import { Spool } from '../../src/records/sinks/spool.ts'
 import { denied, Receiver, scratch, sinkTerms, TestSink } from '../support/records.ts'
 import { sleep, until } from '../support/sockets.ts'
@@ -297,4 +298,37 @@ t.test('the spool by itself: prepend, positions, segments, for any order of call
   t.equal(model.length, 0)
   t.ok(spool.bytes === 0, 'all is gone from the disk')
   spool.close()
+})
+
+t.test('a sink whose settings change by a reload misses nothing of what happens meanwhile', async (t) => {
+  const receiver = await Receiver.listen()
+  const directory = scratch(t)
+  const recorder = new Recorder({ level: 'error', fd: openSync('/dev/null', 'w') })
+  const terms = (facility: number, url = `tcp://127.0.0.1:${receiver.port}`) => ({
+    name: 'gw',
+    syslog: [sinkTerms(url, { facility })],
+    spool: { directory, maxBytes: 100 * MIB },
+    evidence: null,
+  })
+  let n = 0
+  const happen = (): void => recorder.record({ event: 'request.denied', detail: `event ${n++}` })
+  const seen = (): Set<string> => new Set(receiver.messages.map((one) => /event \d+/.exec(one)?.[0] ?? ''))
+  await recorder.configure('a'.repeat(64), terms(16))
+  happen()
+  await until(() => seen().size === 1, 'the first')
+  // Reloads faster than a connection ends, the last of them to settings that were there before.
+  for (const facility of [17, 18, 16, 17]) {
+    await recorder.configure('a'.repeat(64), terms(facility))
+    for (let i = 0; i < 100; i++) happen()
+  }
+  await until(() => seen().size === n, `all ${n}`)
+  t.equal(recorder.sinks.length, 1)
+  t.match(receiver.messages.at(-1), /^<139>|^<141>/, 'by the last settings: local1')
+  // A reload, and at once the end.
+  await recorder.configure('a'.repeat(64), terms(20))
+  happen()
+  await recorder.close()
+  await until(() => seen().size === n, 'the last as well')
+  t.equal(recorder.results.get(`tcp://127.0.0.1:${receiver.port}`)?.lost ?? 0, 0)
+  await receiver.close()
 })

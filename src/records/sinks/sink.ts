@@ -276,7 +276,8 @@ export class Sink {
   /** Sends what it can within a second and a half; the rest goes to the spool, or is lost. */
   async close(): Promise<void> {
     const until = Date.now() + CLOSE_MS
-    while (this.open && this.pending && Date.now() < until) {
+    // One that is just being connected is worth waiting for as well; one that is away is not.
+    while ((this.open || (this.link !== null && !this.down)) && this.pending && Date.now() < until) {
       this.pump()
       await new Promise((resolve) => setTimeout(resolve, 5))
     }
