@@ -1,7 +1,8 @@
 /** Captures in, frames out: opens each file, follows its streams, and says what could not be used. */
-import { timeText } from './baseline.ts'
+
 import type { BaselineSource } from './baseline-file.ts'
 import { CaptureReader, type CaptureTally, type PacketSink } from './capture.ts'
+import { timeText } from './entry.ts'
 import { type FlowSink, Reassembly, type ReassemblyOptions, type StreamTally } from './reassembly.ts'
 import { plural } from './rules.ts'
 import { type ByteSource, CaptureUnreadable, openSource } from './source.ts'

@@ -1,29 +1,39 @@
 /** Sets of integers as sorted, disjoint, inclusive ranges; neighbours are joined: 0-9 and 10-19 are 0-19. */
 import type { Range } from '../policy/model.ts'
 
-/** Adds range after range; the common case, a range that is there already, costs one comparison. */
+/** Adds range after range; the common case, a range that is there already, costs few comparisons and no memory. */
 export class RangeSet {
   /** Flat: low, high, low, high … */
-  private bounds: number[] = []
+  private readonly bounds: number[] = []
   private hint = 0
 
-  /** @param low ≤ `high` */
-  add(low: number, high: number): void {
+  /** How many ranges there are. */
+  get size(): number {
+    return this.bounds.length / 2
+  }
+
+  /**
+   * @param low ≤ `high`
+   * @param room whether there may be one more range
+   * @returns false where it would have been one too many, and was not added
+   */
+  add(low: number, high: number, room = true): boolean {
     const { bounds, hint } = this
-    if (hint < bounds.length && low >= bounds[hint] && high <= bounds[hint + 1]) return
+    if (hint < bounds.length && low >= bounds[hint] && high <= bounds[hint + 1]) return true
     // The first range that ends at low - 1 or later, and the first that begins beyond high + 1.
     const from = this.search(low - 1)
     let to = from
     while (to < bounds.length && bounds[to] <= high + 1) to += 2
-    if (to === from) this.bounds.splice(from, 0, low, high)
-    else {
-      const merged = [Math.min(low, bounds[from]), Math.max(high, bounds[to - 1])]
-      if (to === from + 2) {
-        bounds[from] = merged[0]
-        bounds[from + 1] = merged[1]
-      } else bounds.splice(from, to - from, ...merged)
+    if (to === from) {
+      if (!room) return false
+      bounds.splice(from, 0, low, high)
+    } else {
+      if (low < bounds[from]) bounds[from] = low
+      bounds[from + 1] = Math.max(high, bounds[to - 1])
+      if (to > from + 2) bounds.splice(from + 2, to - from - 2)
     }
     this.hint = from
+    return true
   }
 
   private search(end: number): number {

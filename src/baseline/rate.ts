@@ -3,10 +3,10 @@
 /** Up to here every count has a bucket of its own; above it 64 share an octave, each named by its greatest count. */
 const EXACT = 128
 
-export class Rate {
-  private second = Number.NaN
-  private inSecond = 0
-  private readonly buckets = new Map<number, number>()
+/** Counts events by the second that they fall into. */
+export abstract class Rate {
+  protected second = Number.NaN
+  protected inSecond = 0
 
   /** @param second since 1970 */
   count(second: number): void {
@@ -15,27 +15,61 @@ export class Rate {
       this.inSecond++
       return
     }
-    this.settle()
+    if (this.inSecond > 0) this.settle()
     this.second = second
     this.inSecond = 1
   }
 
-  private settle(): void {
-    if (this.inSecond === 0) return
+  /** The second under way is over, with at least one event in it. */
+  protected abstract settle(): void
+}
+
+/** Of all seconds: how many had how many events. */
+export class Histogram extends Rate {
+  private readonly buckets = new Map<number, number>()
+
+  protected settle(): void {
     const bucket = bucketOf(this.inSecond)
     this.buckets.set(bucket, (this.buckets.get(bucket) ?? 0) + 1)
     this.inSecond = 0
   }
 
-  /** Pairs of events in a second, and how many seconds had as many; ascending. */
-  histogram(): [number, number][] {
-    this.settle()
+  /** Pairs of events in a second, and how many seconds had as many; ascending. Ends the second under way. */
+  rows(): [number, number][] {
+    if (this.inSecond > 0) this.settle()
     this.second = Number.NaN
     return [...this.buckets].sort((a, b) => a[0] - b[0])
   }
 }
 
-function bucketOf(count: number): number {
+/** Seconds that a `Recent` holds between two calls of `take`: those beyond are counted with the last. */
+const RECENT = 16
+
+/** The latest seconds, each by itself: other threads have counted events of the same seconds. */
+export class Recent extends Rate {
+  private readonly seconds = new Float64Array(RECENT)
+  private readonly counts = new Uint32Array(RECENT)
+  private length = 0
+
+  protected settle(): void {
+    if (this.length < RECENT) this.seconds[this.length++] = this.second
+    this.counts[this.length - 1] += this.inSecond
+    this.inSecond = 0
+  }
+
+  /** Pairs of a second since 1970 and its events so far; forgets them. */
+  take(): [number, number][] {
+    if (this.inSecond > 0) this.settle()
+    this.second = Number.NaN
+    const taken = Array.from({ length: this.length }, (_, i): [number, number] => [this.seconds[i], this.counts[i]])
+    this.length = 0
+    this.counts.fill(0)
+    return taken
+  }
+}
+
+/** The bucket of a histogram that a second with so many events is counted in. */
+export function bucketOf(count: number): number {
   if (count < EXACT) return count
   const step = 2 ** (Math.floor(Math.log2(count)) - 6)
   return Math.ceil(count / step) * step

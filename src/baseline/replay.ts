@@ -4,7 +4,7 @@ import type { Policy } from '../policy/model.ts'
 import { describeRequest, describeResponse, type FrameFields } from '../protocols/modbus/describe.ts'
 import { describeFault } from '../protocols/modbus/faults.ts'
 import { REASONS } from '../protocols/reason.ts'
-import { timeText } from './baseline.ts'
+import { timeText } from './entry.ts'
 import { type Case, Judge, VERDICT, VERDICTS } from './judge.ts'
 import type { Flow, FlowSink } from './reassembly.ts'
 
