@@ -7,6 +7,7 @@ import { existsSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import net from 'node:net'
 import { join } from 'node:path'
+import { LiveBaseline } from '../src/baseline/live.ts'
 import { PairTable } from '../src/protocols/modbus/decide.ts'
 import { MAX_ADU, type ModbusHost, ModbusSession, type SessionTerms } from '../src/protocols/modbus/session.ts'
 import { REASON } from '../src/protocols/reason.ts'
@@ -106,8 +107,12 @@ function decisions(program: string | null): { own: number[]; c: number[] } {
   return { own, c }
 }
 
-function session(): number[] {
+/** @param learned monitor mode, with or without a baseline that is kept; null: enforce mode */
+function session(learned: boolean | null): number[] {
   let sent = 0
+  const baseline = new LiveBaseline()
+  const track = baseline.open(1n, 2n, 502)
+  if (track === null) throw new Error('the baseline has no room')
   const host: ModbusHost = {
     toTarget: (_, from, to) => {
       sent += to - from
@@ -118,6 +123,11 @@ function session(): number[] {
     finish: () => {},
     reset: () => {},
     redial: () => true,
+    witness: (fromClient, buf, adu, end) => {
+      baseline.clock[0] = Date.now() * 1000
+      if (fromClient) baseline.request(track, buf, adu, end)
+      else baseline.response(track, buf, adu, end, true)
+    },
     dropTarget: () => {},
     report: () => {
       throw new Error('no frame of this run is to be denied')
@@ -134,7 +144,7 @@ function session(): number[] {
     tolerated: 8320,
   }
   const terms: SessionTerms = {
-    monitor: false,
+    monitor: learned !== null,
     onDeny: 'exception',
     ruleOnDeny: [null],
     ruleMonitor: new Uint8Array(1),
@@ -148,6 +158,7 @@ function session(): number[] {
     counters: { cells, ...at, histogram: 8330 },
     gate: OPEN_GATE,
     bounds: Int32Array.from(RESPONSE_BOUNDS_US),
+    witnessed: learned === true,
   }
   const clock = { us: 0, ms: 0 }
   const tested = new ModbusSession(host, clock, terms, pairTable(), null)
@@ -211,9 +222,11 @@ export function decoder(): void {
   if (program !== null) rows.push(['the same checks in C (gcc -O2)', figure(median(c)), ratioText(1)])
   rows.push([
     'Headgate: whole session, a request and its response, with state and counters',
-    figure(median(session())),
+    figure(median(session(null))),
     '',
   ])
+  rows.push(['the same in monitor mode', figure(median(session(false))), ''])
+  rows.push(['the same, and a baseline is kept', figure(median(session(true))), ''])
   const serial = modbusSerial()
   if (serial !== null)
     rows.push([

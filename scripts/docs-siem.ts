@@ -98,6 +98,24 @@ const EXAMPLES: { [K in EventName]?: Record<string, string | number> } = {
   'target.dropped': PAIR,
   'worker.restarted': { worker: 1, connections: 12, detail: 'exited' },
   'worker.failed': { worker: 1, detail: 'exited; given up' },
+  'baseline.opened': {
+    file: '/var/lib/headgate/baseline/baseline.json',
+    detail: '38 flows since 2026-02-09T08:12:40.001Z',
+  },
+  'baseline.failed': {
+    file: '/var/lib/headgate/baseline/baseline.json',
+    detail: 'ENOSPC: no space left on device, write',
+  },
+  'baseline.resumed': { file: '/var/lib/headgate/baseline/baseline.json' },
+  'baseline.set_aside': {
+    file: '/var/lib/headgate/baseline/baseline.json.damaged-2026-02-23T021034.512Z',
+    detail: '/var/lib/headgate/baseline/baseline.json: not JSON: Unexpected end of JSON input',
+  },
+  'baseline.full': {
+    file: '/var/lib/headgate/baseline/baseline.json',
+    detail: 'more kinds of traffic than are kept apart: what is new is not in the baseline',
+    count: 12,
+  },
   'sink.down': { sink: 'tls://10.30.1.60:6514', detail: 'connect ECONNREFUSED 10.30.1.60:6514' },
   'sink.up': { sink: 'tls://10.30.1.60:6514' },
   'events.lost': {

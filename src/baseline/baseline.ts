@@ -19,15 +19,17 @@ export class BaselineCollector extends Gatherer implements FlowSink {
   }
 
   onOpen(flow: Flow, us: number): void {
-    flow.state = this.open(flow.clientAddress, flow.targetAddress, flow.targetPort, us)
+    this.clock[0] = us
+    flow.state = this.open(flow.clientAddress, flow.targetAddress, flow.targetPort)
   }
 
   onClose(flow: Flow, us: number): void {
     const track = flow.state as Track | null
     if (track === null) return
+    this.clock[0] = us
     if (flow.target.seen) track.pair.targetSeen = true
     // Where the target's direction was not captured at all nobody knows what it did.
-    this.close(track, flow.answered ? true : flow.handshake ? false : null, us)
+    this.close(track, flow.answered ? true : flow.handshake ? false : null)
   }
 
   onGap(flow: Flow, _fromClient: boolean, bytes: number): void {
@@ -35,15 +37,17 @@ export class BaselineCollector extends Gatherer implements FlowSink {
     if (track !== null) track.pair.gapBytes += bytes
   }
 
-  onGarbage(flow: Flow, fromClient: boolean): void {
+  onGarbage(flow: Flow, fromClient: boolean, _buf: Uint8Array, _at: number, _end: number, us: number): void {
     const track = flow.state as Track | null
+    this.clock[0] = us
     if (track !== null && fromClient) this.garbage(track)
   }
 
   onFrame(flow: Flow, fromClient: boolean, buf: Uint8Array, adu: number, end: number, us: number): void {
     const track = flow.state as Track | null
     if (track === null) return
-    if (fromClient) this.request(track, buf, adu, end, us)
+    this.clock[0] = us
+    if (fromClient) this.request(track, buf, adu, end)
     else this.response(track, buf, adu, end, !flow.incomplete)
   }
 
@@ -54,8 +58,8 @@ export class BaselineCollector extends Gatherer implements FlowSink {
     let first = Number.POSITIVE_INFINITY
     let last = Number.NEGATIVE_INFINITY
     for (const pair of this.pairs.values()) {
-      first = Math.min(first, pair.first)
-      last = Math.max(last, pair.last)
+      first = Math.min(first, pair.span.first)
+      last = Math.max(last, pair.span.last)
       connections.push(pair.row())
       for (const entry of pair.entries.values()) flows.push({ ...entry.row(), rate: rateRow(entry.rate) })
     }

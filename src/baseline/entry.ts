@@ -60,6 +60,35 @@ class WrittenValues {
   }
 }
 
+/** First and last time, in microseconds since 1970. */
+export class Span {
+  private readonly ends = new Float64Array(2)
+
+  constructor() {
+    this.forget()
+  }
+
+  get first(): number {
+    return this.ends[0]
+  }
+
+  get last(): number {
+    return this.ends[1]
+  }
+
+  /** @param clock one cell: the time */
+  include(clock: Float64Array): void {
+    const { ends } = this
+    if (clock[0] < ends[0]) ends[0] = clock[0]
+    if (clock[0] > ends[1]) ends[1] = clock[0]
+  }
+
+  forget(): void {
+    this.ends[0] = Number.POSITIVE_INFINITY
+    this.ends[1] = Number.NEGATIVE_INFINITY
+  }
+}
+
 /** One client, target, unit, function and sub-function. */
 export class Entry {
   readonly pair: Pair
@@ -69,8 +98,7 @@ export class Entry {
   requests = 0
   responses = 0
   malformed = 0
-  first: number
-  last: number
+  readonly span = new Span()
   exceptions: Map<number, number> | null = null
   /** By `DEVIATIONS`; null: none. */
   deviations: number[] | null = null
@@ -80,13 +108,11 @@ export class Entry {
   /** Something happened since `forget`. */
   stirred = false
 
-  constructor(pair: Pair, unit: number, code: number, sub: number, us: number, rate: Rate) {
+  constructor(pair: Pair, unit: number, code: number, sub: number, rate: Rate) {
     this.pair = pair
     this.unit = unit
     this.code = code
     this.sub = sub
-    this.first = us
-    this.last = us
     this.rate = rate
   }
 
@@ -140,8 +166,8 @@ export class Entry {
       deviations: Object.fromEntries(
         DEVIATIONS.flatMap((name, i) => (this.deviations?.[i] ? [[name, this.deviations[i]]] : [])),
       ),
-      first: timeText(this.first),
-      last: timeText(this.last),
+      first: timeText(this.span.first),
+      last: timeText(this.span.last),
       addresses,
       values,
     }
@@ -150,8 +176,7 @@ export class Entry {
   /** Begins the counts anew; what was used and written stays, so that it is not asked for again. */
   forget(): void {
     this.requests = this.responses = this.malformed = 0
-    this.first = Number.POSITIVE_INFINITY
-    this.last = Number.NEGATIVE_INFINITY
+    this.span.forget()
     this.exceptions = null
     this.deviations = null
     for (const written of this.values) written?.forget()
@@ -190,23 +215,15 @@ export class Pair {
   unsolicited = 0
   gapBytes = 0
   targetSeen = false
-  first: number
-  last: number
+  readonly span = new Span()
   stirred = false
 
-  constructor(clientAddress: bigint, targetAddress: bigint, port: number, client: Host, target: Host, us: number) {
+  constructor(clientAddress: bigint, targetAddress: bigint, port: number, client: Host, target: Host) {
     this.clientAddress = clientAddress
     this.targetAddress = targetAddress
     this.port = port
     this.client = client
     this.target = target
-    this.first = us
-    this.last = us
-  }
-
-  seen(us: number): void {
-    if (us < this.first) this.first = us
-    if (us > this.last) this.last = us
   }
 
   names(): { client: string; target: string; port: number } {
@@ -227,16 +244,15 @@ export class Pair {
       unsolicited: this.unsolicited,
       targetSeen: this.targetSeen,
       gapBytes: this.gapBytes,
-      first: timeText(this.first),
-      last: timeText(this.last),
+      first: timeText(this.span.first),
+      last: timeText(this.span.last),
     }
   }
 
   /** Begins the counts anew. */
   forget(): void {
     this.opened = this.unanswered = this.idle = this.malformed = this.unsolicited = this.gapBytes = 0
-    this.first = Number.POSITIVE_INFINITY
-    this.last = Number.NEGATIVE_INFINITY
+    this.span.forget()
     this.stirred = false
   }
 }

@@ -23,6 +23,11 @@ const [COILS, DISCRETE_INPUTS, INPUT_REGISTERS, HOLDING_REGISTERS] = [0, 1, 2, 3
 export abstract class Gatherer {
   /** Messages, addresses and values that were not kept because there were too many. */
   dropped = 0
+  /**
+   * One cell: the time of what is given next, in microseconds since 1970. As an argument or a field, a number of this
+   * size would cost memory each time.
+   */
+  readonly clock = new Float64Array(1)
   protected readonly clients = new Map<bigint, Host>()
   protected readonly targets = new Map<string, Host>()
   protected readonly pairs = new Map<string, Pair>()
@@ -39,10 +44,9 @@ export abstract class Gatherer {
 
   /**
    * A connection begins.
-   * @param us microseconds since 1970
    * @returns what to name it by; null: there are too many pairs
    */
-  open(client: bigint, target: bigint, port: number, us: number): Track | null {
+  open(client: bigint, target: bigint, port: number): Track | null {
     const place = `${target} ${port}`
     const key = `${client} ${place}`
     let pair = this.pairs.get(key)
@@ -55,13 +59,13 @@ export abstract class Gatherer {
       this.clients.set(client, asking)
       const asked = this.targets.get(place) ?? new Host(() => this.rate())
       this.targets.set(place, asked)
-      pair = new Pair(client, target, port, asking, asked, us)
+      pair = new Pair(client, target, port, asking, asked)
       this.pairs.set(key, pair)
     }
     pair.opened++
-    pair.client.connecting.count(Math.floor(us / 1e6))
+    pair.client.connecting.count(Math.floor(this.clock[0] / 1e6))
     for (const host of [pair.client, pair.target]) host.concurrent = Math.max(host.concurrent, ++host.open)
-    this.seen(pair, null, us)
+    this.seen(pair, null)
     return new Track(pair)
   }
 
@@ -69,16 +73,16 @@ export abstract class Gatherer {
    * It ends.
    * @param answered whether the target took the connection; null: nobody knows
    */
-  close({ pair, requests }: Track, answered: boolean | null, us: number): void {
+  close({ pair, requests }: Track, answered: boolean | null): void {
     pair.client.open--
     pair.target.open--
     if (answered === false) pair.unanswered++
     else if (requests === 0) pair.idle++
-    this.seen(pair, null, us)
+    this.seen(pair, null)
   }
 
-  protected seen(pair: Pair, entry: Entry | null, us: number): void {
-    pair.seen(us)
+  private seen(pair: Pair, entry: Entry | null): void {
+    pair.span.include(this.clock)
     this.stir(pair, entry)
   }
 
@@ -86,14 +90,14 @@ export abstract class Gatherer {
   garbage(track: Track): void {
     track.requests++
     track.pair.malformed++
-    this.stir(track.pair, null)
+    this.seen(track.pair, null)
   }
 
   /** `buf[adu…end)` is a frame by its MBAP length. */
-  request(track: Track, buf: Uint8Array, adu: number, end: number, us: number): void {
+  request(track: Track, buf: Uint8Array, adu: number, end: number): void {
     const { pair } = track
     const pdu = adu + 7
-    const second = Math.floor(us / 1e6)
+    const second = Math.floor(this.clock[0] / 1e6)
     track.requests++
     pair.client.requests++
     pair.client.rate.count(second)
@@ -101,7 +105,7 @@ export abstract class Gatherer {
     pair.target.rate.count(second)
     if ((buf[adu + 2] | buf[adu + 3]) !== 0) {
       pair.malformed++
-      this.seen(pair, null, us)
+      this.seen(pair, null)
       return
     }
     const code = buf[pdu]
@@ -109,25 +113,24 @@ export abstract class Gatherer {
     const key = keyOf(buf[adu + 6], code, sub)
     let entry = track.key === key ? track.entry : null
     if (entry === null) {
-      entry = this.entryOf(pair, key, buf[adu + 6], code, sub, us)
+      entry = this.entryOf(pair, key, buf[adu + 6], code, sub)
       if (entry === null) {
-        this.seen(pair, null, us)
+        this.seen(pair, null)
         return
       }
       track.key = key
       track.entry = entry
     }
-    this.seen(pair, entry, us)
+    this.seen(pair, entry)
     entry.requests++
-    if (us < entry.first) entry.first = us
-    if (us > entry.last) entry.last = us
+    entry.span.include(this.clock)
     entry.rate.count(second)
     if (code === 0 || code > 127 || checkRequest(buf, pdu, end) !== 0) entry.malformed++
     else this.uses(entry, buf, pdu)
     track.outstanding.push(buf, adu, end, entry)
   }
 
-  private entryOf(pair: Pair, key: number, unit: number, code: number, sub: number, us: number): Entry | null {
+  private entryOf(pair: Pair, key: number, unit: number, code: number, sub: number): Entry | null {
     let entry = pair.entries.get(key)
     if (entry === undefined) {
       if (this.bounds.entries === 0) {
@@ -135,7 +138,7 @@ export abstract class Gatherer {
         return null
       }
       this.bounds.entries--
-      entry = new Entry(pair, unit, code, sub, us, this.rate())
+      entry = new Entry(pair, unit, code, sub, this.rate())
       pair.entries.set(key, entry)
     }
     return entry

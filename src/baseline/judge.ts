@@ -115,6 +115,7 @@ export class Judge {
         counters: scratchCells(rules.length),
         gate: OPEN_GATE,
         bounds: NO_BOUNDS,
+        witnessed: false,
       },
       connections: {
         perClient: limits.connectionsPerClient ?? Number.POSITIVE_INFINITY,
@@ -232,6 +233,7 @@ export class Judge {
       reset: nothing,
       dropTarget: nothing,
       redial: () => true,
+      witness: nothing,
       report: (
         kind: ReportKind,
         reason: number,

@@ -2,6 +2,8 @@
  * What every connection pair has, whatever carries its bytes: its admission by the policy, its place in the shared
  * limits, its session, its time-outs, and what the records hear of it.
  */
+import type { Track } from '../baseline/entry.ts'
+import type { LiveBaseline } from '../baseline/live.ts'
 import { ConnectionLimiter } from '../limits/shared-limits.ts'
 import { describeRequest, describeResponse } from '../protocols/modbus/describe.ts'
 import { describeFault, FAULT } from '../protocols/modbus/faults.ts'
@@ -56,6 +58,11 @@ export abstract class Connection implements ModbusHost, Timed {
   /** What was last said of a request, and the verdict (would-deny, function code, reason) that it was said of. */
   private said: Kind | null = null
   private saidVerdict = -1
+  /** Its part in the baseline; null: none is kept. */
+  private track: Track | null = null
+  /** The baseline that `track` is of. */
+  private tracker: LiveBaseline | null = null
+  private reached = false
 
   protected constructor(plane: DataPlane, listener: ListenerPlan, peer: Peer, slots: readonly [number, number]) {
     this.plane = plane
@@ -67,6 +74,7 @@ export abstract class Connection implements ModbusHost, Timed {
     const table = conduit.table(peer.address, listener.target) ?? conduit.noTable()
     this.session = new ModbusSession(this, plane.clock, listener.terms, table, this.limiter())
     conduit.cells[conduit.bases.open]++
+    this.follow()
   }
 
   private limiter(): RequestLimiter | null {
@@ -122,6 +130,7 @@ export abstract class Connection implements ModbusHost, Timed {
     this.dialling = -1
     this.failedMs = -1
     this.targetUp = true
+    this.reached = true
   }
 
   /** The target's connection failed or was lost by an error. */
@@ -167,6 +176,7 @@ export abstract class Connection implements ModbusHost, Timed {
     this.plane.limits.connect(slots[0], slots[1], conduit.connectionTerms, this.plane.clock.us, true)
     const [client, target] = [this.clientSlot, this.targetSlot]
     ;[this.clientSlot, this.targetSlot] = slots
+    this.follow()
     this.session.adopt(listener.terms, table ?? conduit.noTable(), this.limiter())
     this.plane.limits.disconnect(client, target)
     this.plane.releaseSlots([client, target])
@@ -205,6 +215,7 @@ export abstract class Connection implements ModbusHost, Timed {
     if (this.gone) return
     this.gone = true
     this.session.dispose()
+    this.unfollow()
     const { conduit } = this.listener
     conduit.cells[conduit.bases.open]--
     this.plane.limits.disconnect(this.clientSlot, this.targetSlot)
@@ -216,6 +227,38 @@ export abstract class Connection implements ModbusHost, Timed {
       bytes_out: this.bytesOut,
       duration_ms: this.plane.clock.ms - this.openedMs,
     })
+  }
+
+  // ----------------------------------------------------------------------------------------------------- baseline
+
+  /** Takes part in the baseline that is kept, or no longer does. */
+  private follow(): void {
+    const { plane, listener, peer } = this
+    const baseline = listener.terms.witnessed ? plane.baseline : null
+    if (baseline === this.tracker) return
+    this.unfollow()
+    this.tracker = baseline
+    if (baseline === null) return
+    baseline.clock[0] = plane.wallMs() * 1000
+    this.track = baseline.open(peer.address, listener.target.address.base, listener.target.port)
+  }
+
+  private unfollow(): void {
+    const { track, tracker } = this
+    this.track = null
+    this.tracker = null
+    if (track === null || tracker === null) return
+    tracker.clock[0] = this.plane.wallMs() * 1000
+    tracker.close(track, this.reached)
+  }
+
+  witness(fromClient: boolean, buf: Uint8Array, adu: number, end: number): void {
+    const { track, tracker } = this
+    if (track === null || tracker === null) return
+    tracker.clock[0] = this.plane.wallMs() * 1000
+    if (!fromClient) tracker.response(track, buf, adu, end, true)
+    else if (end === adu) tracker.garbage(track)
+    else tracker.request(track, buf, adu, end)
   }
 
   // ------------------------------------------------------------------------------------------------------ records

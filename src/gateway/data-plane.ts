@@ -2,6 +2,7 @@
  * A worker's share of the gateway, whatever its transport: the plan in force, who is admitted, the connections there
  * are, their time-outs, and the events on their way to the main thread.
  */
+import { type BaselineShare, LiveBaseline } from '../baseline/live.ts'
 import type { SharedLimits } from '../limits/shared-limits.ts'
 import { RECORD_DEFAULTS } from '../policy/model.ts'
 import { REASON, REASONS } from '../protocols/reason.ts'
@@ -13,6 +14,9 @@ import { Storm } from './storm.ts'
 import { TimerWheel } from './timer-wheel.ts'
 
 const SWEEP_MS = 1000
+/** How often the main thread gets what the baseline has more of, and how many of its rows at one time. */
+const SHARE_MS = 5000
+const SHARE_ROWS = 256
 
 /** Shared-limit slots of a client and a target. */
 export type Slots = readonly [client: number, target: number]
@@ -30,6 +34,12 @@ export class DataPlane {
   /** CPU time of this thread that has been counted, in microseconds. */
   private countedUs = 0
   private events: EventInput[] = []
+  /** null: none is asked for. */
+  baseline: LiveBaseline | null = null
+  private baselineDirectory = ''
+  private sharedMs = 0
+  /** Takes what the baseline has more of to the main thread. */
+  onShare: (share: BaselineShare) => void = () => {}
   private draining = false
   /** Called once when all connections have ended after `drain`. */
   onDrained: () => void = () => {}
@@ -55,12 +65,35 @@ export class DataPlane {
   /** Puts a plan into force: between two frames, as no frame is being read when this is called. */
   adopt(plan: Plan): void {
     this.plan = plan
+    this.adoptBaseline(plan.policy.gateway?.baseline?.directory ?? '')
     this.storm.interval = plan.policy.gateway?.stormMs ?? RECORD_DEFAULTS.stormMs
     this.clock.read()
     for (const connection of [...this.connections]) {
       connection.adopt(plan.listeners.get(connection.listener.key))
       connection.afterCall()
     }
+  }
+
+  /** What was learned for one directory does not count for another. */
+  private adoptBaseline(directory: string): void {
+    if (directory === this.baselineDirectory) return
+    this.shareAll()
+    this.baselineDirectory = directory
+    this.baseline = directory === '' ? null : new LiveBaseline()
+  }
+
+  /** Gives some of what the baseline has more of. */
+  private share(): void {
+    const { baseline } = this
+    if (baseline === null || !baseline.stirred) {
+      this.sharedMs = this.clock.ms
+      return
+    }
+    this.onShare(baseline.take(SHARE_ROWS))
+  }
+
+  private shareAll(): void {
+    while (this.baseline?.stirred === true) this.share()
   }
 
   listener(key: string): ListenerPlan | undefined {
@@ -172,6 +205,8 @@ export class DataPlane {
       this.storm.sweep(this.wallMs())
       this.countCpu()
     }
+    const since = (this.clock.ms - this.sharedMs) | 0
+    if (since >= SHARE_MS || since < 0) this.share()
     this.flushEvents()
     if (this.draining && this.connections.size === 0) {
       this.draining = false
@@ -211,6 +246,7 @@ export class DataPlane {
   stop(): void {
     for (const connection of [...this.connections]) connection.reset('gateway stopping')
     this.storm.sweep(this.wallMs(), true)
+    this.shareAll()
     this.flushEvents()
   }
 }

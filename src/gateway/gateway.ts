@@ -1,4 +1,5 @@
 /** A whole gateway: records, metrics page and workers, from its policy's file to its last event. */
+import { BaselineKeeper } from '../baseline/keeper.ts'
 import type { Finding, Policy } from '../policy/model.ts'
 import { MetricsServer } from '../records/http.ts'
 import { Metrics } from '../records/metrics.ts'
@@ -21,6 +22,8 @@ export class Gateway {
   /** Why the portable transport is used where it was not asked for. */
   private readonly ioDetail: string
   private ready = false
+  /** null: the policy asks for none. */
+  private keeper: BaselineKeeper | null = null
 
   constructor(policy: Policy) {
     this.policy = policy
@@ -36,6 +39,7 @@ export class Gateway {
     this.ioDetail = gateway.io === 'net' ? '' : (missing ?? '')
     if (gateway.io === 'epoll' && missing !== null) throw new StartError(`gateway.io: epoll cannot be had: ${missing}`)
     this.supervisor = new Supervisor(policy, this.io, this.recorder, this.metrics)
+    this.supervisor.onShare = (worker, share) => this.keeper?.take(worker, share)
   }
 
   /** Opens all; rejects with `StartError` and one line where something cannot be had. */
@@ -45,6 +49,7 @@ export class Gateway {
     this.recorder.record({ event: 'gateway.starting', version: VERSION, file: this.policy.file })
     this.warn(warnings)
     if (this.ioDetail !== '') this.recorder.record({ event: 'gateway.io', io: this.io, detail: this.ioDetail })
+    await this.keepBaseline()
     let metrics: string | undefined
     try {
       if (gateway?.metrics) {
@@ -56,6 +61,7 @@ export class Gateway {
       await this.supervisor.start()
     } catch (error) {
       await this.supervisor.stop(0)
+      await this.keeper?.close()
       await this.page.close()
       await this.recorder.close()
       throw error instanceof StartError ? error : new StartError((error as Error).message)
@@ -64,6 +70,20 @@ export class Gateway {
     this.ready = true
     const listeners = gateway?.listeners.map((l) => `${listenKey(l.listen)} -> ${l.target.name}`).join(', ')
     this.recorder.record({ event: 'gateway.ready', version: VERSION, io: this.io, listeners, metrics })
+  }
+
+  /** Keeps the baseline that the policy in force asks for, or none. */
+  private async keepBaseline(): Promise<void> {
+    const { gateway } = this.policy
+    const directory = gateway?.baseline?.directory ?? null
+    if (directory === (this.keeper?.directory ?? null)) return
+    const former = this.keeper
+    this.keeper = null
+    await former?.close()
+    if (gateway === null || directory === null) return
+    const watching = (): boolean => this.policy.conduits.some((conduit) => conduit.mode === 'monitor')
+    this.keeper = new BaselineKeeper(directory, gateway.name, watching, (event) => this.recorder.record(event))
+    await this.keeper.open()
   }
 
   private warn(warnings: readonly Finding[]): void {
@@ -103,6 +123,7 @@ export class Gateway {
     const kept = keptUntilRestart(this.policy, policy)
     this.policy = policy
     await this.recorder.configure(policy.sha256, policy.gateway)
+    await this.keepBaseline()
     this.metrics.reloaded('loaded')
     this.inForce()
     this.warn(findings)
@@ -133,6 +154,7 @@ export class Gateway {
     this.ready = false
     this.recorder.record({ event: 'gateway.stopping', signal })
     await this.supervisor.stop(this.policy.gateway?.drainMs ?? 0)
+    await this.keeper?.close()
     this.recorder.record({ event: 'gateway.stopped' })
     await this.page.close()
     await this.recorder.close()

@@ -1,4 +1,5 @@
 /** What the main thread and the workers say to each other. */
+import type { BaselineShare } from '../baseline/live.ts'
 import type { Policy } from '../policy/model.ts'
 import type { EventInput } from '../records/catalogue.ts'
 import type { CounterLayout } from '../records/counters.ts'
@@ -33,6 +34,8 @@ export type FromWorker =
   /** A listener could not be opened. */
   | { type: 'failed'; version: number; listen: string; code: string }
   | { type: 'events'; events: EventInput[] }
+  /** What a baseline of the traffic has more of. */
+  | { type: 'baseline'; share: BaselineShare }
   | { type: 'drained' }
   /** The eventfd that wakes the worker's own loop after a message. */
   | { type: 'wake'; fd: number }

@@ -23,6 +23,8 @@ export interface PlanContext {
   targets: ReadonlyMap<string, number>
   /** `SessionTerms.gate`; absent: nothing shuts it. */
   gate?: Int32Array
+  /** What conduits that monitor carry is learned. */
+  witnessed?: boolean
 }
 
 export class Plan {
@@ -120,6 +122,7 @@ export class ConduitPlan {
       counters: { cells: context.cells, ...bases, histogram: -1 },
       gate: context.gate ?? OPEN_GATE,
       bounds: Int32Array.from(RESPONSE_BOUNDS_US),
+      witnessed: context.witnessed === true && conduit.mode === 'monitor',
     }
     const orNone = (limit: number | null): number => limit ?? Number.POSITIVE_INFINITY
     const rate = limits.newConnectionsPerSecond

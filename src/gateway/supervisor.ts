@@ -7,6 +7,7 @@ import net from 'node:net'
 import { availableParallelism } from 'node:os'
 import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
+import type { BaselineShare } from '../baseline/live.ts'
 import { valuesBytes } from '../limits/present-values.ts'
 import { limitsBytes, SharedLimits } from '../limits/shared-limits.ts'
 import type { Policy } from '../policy/model.ts'
@@ -73,6 +74,8 @@ export class Supervisor {
   private version = 0
   private stopping = false
   private hurried: () => void = () => {}
+  /** Takes what a worker has for the baseline. */
+  onShare: (worker: number, share: BaselineShare) => void = () => {}
 
   constructor(policy: Policy, io: 'epoll' | 'net', recorder: Recorder, metrics: Metrics) {
     this.policy = policy
@@ -197,6 +200,7 @@ export class Supervisor {
 
   private onMessage(member: Member, message: FromWorker): void {
     if (message.type === 'events') for (const event of message.events) this.recorder.record(event)
+    else if (message.type === 'baseline') this.onShare(member.index, message.share)
     else if (message.type === 'drained') member.drained()
     else if (message.type === 'wake') {
       member.wakeFd = message.fd

@@ -20,6 +20,7 @@ const say = (message: FromWorker): void => port.postMessage(message)
 const plane = new DataPlane(new SharedLimits(setup.limits, setup.index), setup.index, (events) =>
   say({ type: 'events', events }),
 )
+plane.onShare = (share) => say({ type: 'baseline', share })
 plane.onDrained = () => say({ type: 'drained' })
 const transport = open()
 const listening = new Set<string>()
@@ -61,7 +62,8 @@ function take(message: ToWorker): void {
 /** Nothing in here waits: the loop of the epoll transport runs no promise. */
 function adopt({ version, policy, layout, cells, targets }: Extract<ToWorker, { type: 'policy' }>): void {
   const { values, gate } = setup
-  const plan = new Plan(policy, { layout, cells: new Float64Array(cells), values, targets, gate })
+  const witnessed = policy.gateway !== null && policy.gateway.baseline !== null
+  const plan = new Plan(policy, { layout, cells: new Float64Array(cells), values, targets, gate, witnessed })
   for (const key of [...listening]) {
     if (plan.listeners.has(key)) continue
     transport.unlisten(key)

@@ -350,6 +350,12 @@ export interface Evidence {
   rotateDaily: boolean
 }
 
+/** What conduits that monitor carry is kept as a baseline. */
+export interface BaselineTerms {
+  /** Absolute path. */
+  directory: string
+}
+
 export const RECORD_DEFAULTS = {
   enterpriseNumber: 32473,
   minSeverity: 'info',
@@ -370,6 +376,7 @@ export interface Gateway {
   /** null: what a sink cannot take beyond its memory is lost. */
   spool: Spool | null
   evidence: Evidence | null
+  baseline: BaselineTerms | null
   /** Alike events are told once in this time, in milliseconds; default 60 s. */
   stormMs: number
   metrics: { host: string; port: number } | null

@@ -4,7 +4,14 @@ import { dirname, join, resolve } from 'node:path'
 import type { Check } from './check.ts'
 import type { Path } from './document.ts'
 import { show } from './findings.ts'
-import { type Evidence, type Gateway, RECORD_DEFAULTS, type Spool, type SyslogSink } from './model.ts'
+import {
+  type BaselineTerms,
+  type Evidence,
+  type Gateway,
+  RECORD_DEFAULTS,
+  type Spool,
+  type SyslogSink,
+} from './model.ts'
 import type { GatewayDocument } from './schema.ts'
 import { isComplaint, parseBytes, parseDuration, parseFacility, parseSyslogUrl } from './values.ts'
 
@@ -23,7 +30,7 @@ const duration = (value: unknown, otherwise: number): number =>
 export function buildRecords(
   check: Check,
   document: GatewayDocument,
-): Pick<Gateway, 'syslog' | 'spool' | 'evidence' | 'stormMs'> {
+): Pick<Gateway, 'syslog' | 'spool' | 'evidence' | 'baseline' | 'stormMs'> {
   const sound = (key: string): boolean => check.sound(['gateway', key])
   const syslog: SyslogSink[] = []
   for (const [index, raw] of (sound('syslog') ? (document.syslog ?? []) : []).entries()) {
@@ -46,10 +53,12 @@ export function buildRecords(
       `found ${show(document.spool?.directory)} for the evidence as well, expected a directory of its own: a spool that is full must not stop the evidence`,
     )
   }
+  const baseline = sound('baseline') && document.baseline !== undefined ? buildBaseline(check, document.baseline) : null
   return {
     syslog,
     spool,
     evidence,
+    baseline,
     stormMs: sound('storm_interval')
       ? duration(document.storm_interval, RECORD_DEFAULTS.stormMs)
       : RECORD_DEFAULTS.stormMs,
@@ -104,12 +113,21 @@ function buildSpool(check: Check, raw: NonNullable<GatewayDocument['spool']>): S
   return { directory: pathIn(check, raw.directory), maxBytes: bytes(raw.max_bytes, RECORD_DEFAULTS.spoolBytes) }
 }
 
+function buildBaseline(check: Check, raw: NonNullable<GatewayDocument['baseline']>): BaselineTerms {
+  const directory = pathIn(check, raw.directory)
+  warnUnwritable(check, directory, 'baseline')
+  return { directory }
+}
+
+function warnUnwritable(check: Check, directory: string, key: 'evidence' | 'baseline'): void {
+  if (!existsSync(directory) || writable(directory)) return
+  const message = `found ${directory}, expected a directory that this user may write to`
+  check.warn(['gateway', key, 'directory'], 'unwritable-directory', message)
+}
+
 function buildEvidence(check: Check, raw: NonNullable<GatewayDocument['evidence']>): Evidence {
   const directory = pathIn(check, raw.directory)
-  if (existsSync(directory) && !writable(directory)) {
-    const message = `found ${directory}, expected a directory that this user may write to`
-    check.warn(['gateway', 'evidence', 'directory'], 'unwritable-directory', message)
-  }
+  warnUnwritable(check, directory, 'evidence')
   return {
     directory,
     required: raw.required ?? false,

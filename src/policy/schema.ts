@@ -503,6 +503,10 @@ const evidence = z.strictObject({
   rotate_daily: z.boolean().optional().describe('A new file begins each day (UTC). Default: true.'),
 })
 
+const baseline = z.strictObject({
+  directory: file.describe('Where baseline.json is kept; made where there is none. It is written every half minute.'),
+})
+
 export const gatewaySchema = z.strictObject({
   name: name.optional().describe('In every event. Default: headgate.'),
   workers: z
@@ -526,6 +530,11 @@ export const gatewaySchema = z.strictObject({
   console: z.looseObject({}).optional().describe('Not in this version.'),
   spool: spool.optional().describe('Default: none; what a sink cannot take beyond 10 000 events in memory is lost.'),
   evidence: evidence.optional().describe('Chained and signed files of all events. Default: none.'),
+  baseline: baseline
+    .optional()
+    .describe(
+      'What conduits that monitor carry is learned: clients, functions, addresses, values, rates. Default: no.',
+    ),
   storm_interval: duration(MS.second, MS.hour)
     .optional()
     .describe('Alike events are told once in this time, with their number. Default: 1m.'),

@@ -47,6 +47,14 @@ export const EVENTS = {
   'evidence.failed': ['critical', 'Evidence cannot be written.'],
   'evidence.resumed': ['notice', 'Evidence can be written again.'],
   'evidence.tampered': ['critical', 'An evidence file was altered, or cannot be verified.'],
+  'baseline.opened': ['info', 'The baseline of what monitoring conduits carry is kept from now on.'],
+  'baseline.failed': ['error', 'The baseline cannot be read or written; it is kept in memory.'],
+  'baseline.resumed': ['notice', 'The baseline can be written again.'],
+  'baseline.set_aside': [
+    'warning',
+    'What stood in the place of the baseline is none: it was renamed, and a new one begins.',
+  ],
+  'baseline.full': ['warning', 'The baseline has room for no more kinds of traffic.'],
   'clock.jumped': ['warning', "The system's clock was set by more than a second."],
 } as const satisfies Record<string, readonly [SeverityName, string]>
 
@@ -92,7 +100,7 @@ export const FIELDS = {
   metrics: ['string', 'Address of the metrics page.'],
   io: ['string', 'Transport: epoll or net.'],
   version: ['string', "Headgate's version."],
-  file: ['string', 'Path of the policy document.'],
+  file: ['string', 'Path of the policy document, or of the baseline.'],
   line: ['integer', 'Line in the policy document.'],
   column: ['integer', 'Column in the policy document.'],
   finding: ['string', 'Id of the finding.'],

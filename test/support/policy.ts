@@ -49,6 +49,7 @@ export interface GatewayText {
   metrics?: { host: string; port: number }
   drainMs?: number
   stormMs?: number
+  baseline?: { directory: string }
 }
 
 const ANY = ['0.0.0.0/0', '::/0']
@@ -161,6 +162,7 @@ export function modbusPolicy(conduits: ConduitText[], gateway: GatewayText = {})
       syslog: [],
       spool: null,
       evidence: null,
+      baseline: gateway.baseline ?? null,
       stormMs: gateway.stormMs ?? 60_000,
       metrics: gateway.metrics ?? null,
       log: { level: 'debug' },

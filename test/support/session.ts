@@ -75,6 +75,8 @@ export class SessionHarness implements ModbusHost {
   readonly clientWrites: Buffer[] = []
   /** `finish` or `reset`, once the session asked for it. */
   ended = ''
+  /** What `witness` was shown: who sent it, and the bytes; none where it was no frame. */
+  readonly witnessed: [fromClient: boolean, hex: string][] = []
   drops = 0
   redials = 0
   redialling = true
@@ -88,6 +90,10 @@ export class SessionHarness implements ModbusHost {
     if (listener === undefined) throw new Error('no listener')
     const table = this.plan.table(0xffff7f000001n, listener.target) ?? this.plan.noTable()
     this.session = new ModbusSession(this, this.clock, this.plan.terms, table, limiter)
+  }
+
+  witness(fromClient: boolean, buf: Uint8Array, adu: number, end: number): void {
+    this.witnessed.push([fromClient, Buffer.from(buf.subarray(adu, end)).toString('hex')])
   }
 
   /** A reload. What is counted from now on is counted by the new plan. */

@@ -108,6 +108,8 @@ export interface SessionTerms {
   gate: Int32Array
   /** Upper bounds of the response time histogram, in microseconds. */
   bounds: Int32Array
+  /** Monitor mode: the host is shown every frame. */
+  witnessed: boolean
 }
 
 export type ReportKind = 'request' | 'response' | 'tolerated' | 'timeout'
@@ -126,6 +128,11 @@ export interface ModbusHost extends SessionHost {
     detail: string,
     exception: number,
   ): void
+  /**
+   * Where `SessionTerms.witnessed`: a frame has gone by, `buf[adu…end)`; or, where `end` is `adu`, bytes that are none.
+   * Takes what it needs of it, and allocates nothing.
+   */
+  witness(fromClient: boolean, buf: Uint8Array, adu: number, end: number): void
 }
 
 // Responses between which an answer of Headgate's own must stand are gathered here, so that they leave as one write.
@@ -1184,11 +1191,13 @@ export class ModbusSession implements Session {
         table.fault = 0
         cells[counters.requests + WOULD_DENY + REASON.malformed]++
         const detail = `MBAP length ${length}, expected 2…254`
+        if (this.terms.witnessed) this.host.witness(true, buf, o, o)
         this.host.report('request', REASON.malformed, true, -1, buf, o, end, detail, 0)
         return
       }
       const next = o + LENGTH_END + length
       if (next > end) break
+      if (this.terms.witnessed) this.host.witness(true, buf, o, next)
       const code = buf[o + 7]
       let reason: number = REASON.malformed
       if ((buf[o + 2] | buf[o + 3]) === 0) reason = table.decide(buf, o + 6, next)
@@ -1233,6 +1242,7 @@ export class ModbusSession implements Session {
       }
       const next = o + LENGTH_END + length
       if (next > end) break
+      if (this.terms.witnessed) this.host.witness(false, buf, o, next)
       this.accept(buf, o, next)
       o = next
     }
