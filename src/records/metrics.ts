@@ -129,7 +129,7 @@ export class Metrics {
     this.evidenceWritable = gauge(
       'evidence_writable',
       '1 while evidence can be written; absent where none is asked for.',
-      [],
+      ['directory'],
     )
     this.evidenceRecords = counter('evidence_records_total', 'Evidence records by what became of them.', ['result'])
     // The histogram's buckets come ready-made from the cells, which prom-client's own class has no call for.
