@@ -13,6 +13,7 @@ import { REASON, REASONS, WOULD_DENY } from '../protocols/reason.ts'
 import type { RequestLimiter } from '../protocols/session.ts'
 import type { EventInput, EventName } from '../records/catalogue.ts'
 import type { DataPlane } from './data-plane.ts'
+import { Extent } from './extent.ts'
 import type { ListenerPlan } from './plan.ts'
 import type { Kind } from './storm.ts'
 import type { Timed } from './timer-wheel.ts'
@@ -24,6 +25,8 @@ export interface Peer {
   port: number
 }
 
+/** Requests that would be denied whose answers one connection waits for. */
+const DOUBTS = 32
 /** After a failed dial, how long requests are answered with 0A before another is tried. */
 const REDIAL_MS = 500
 /** How long a closed connection's last bytes may take to leave. */
@@ -63,6 +66,12 @@ export abstract class Connection implements ModbusHost, Timed {
   /** The baseline that `track` is of. */
   private tracker: LiveBaseline | null = null
   private reached = false
+  /** Requests in monitor mode that would be denied and whose answers are to come: identifiers as a frame has them. */
+  private doubts: Int32Array | null = null
+  private readonly doubtKinds: (Kind | null)[] = []
+  private doubtAt = 0
+  /** How many of them there are. */
+  private doubtful = 0
 
   protected constructor(plane: DataPlane, listener: ListenerPlan, peer: Peer, slots: readonly [number, number]) {
     this.plane = plane
@@ -253,6 +262,7 @@ export abstract class Connection implements ModbusHost, Timed {
   }
 
   witness(fromClient: boolean, buf: Uint8Array, adu: number, end: number): void {
+    if (this.doubtful > 0 && !fromClient && end - adu > 7) this.answered(buf, adu)
     const { track, tracker } = this
     if (track === null || tracker === null) return
     tracker.clock[0] = this.plane.wallMs() * 1000
@@ -277,7 +287,11 @@ export abstract class Connection implements ModbusHost, Timed {
     const { storm } = this.plane
     const code = buf === null || adu + 7 >= end ? 0 : kind === 'request' ? buf[adu + 7] : buf[adu + 7] & 0x7f
     const verdict = kind === 'request' ? (would ? 0x10000 : 0) | (code << 8) | reason : -1
-    if (this.said !== null && verdict === this.saidVerdict && storm.again(this.said, this.plane.wallMs())) return
+    const again = this.said !== null && verdict === this.saidVerdict && storm.again(this.said, this.plane.wallMs())
+    if (again) {
+      this.extend(this.said as Kind, reason, would, buf, adu, end)
+      return
+    }
     const event = EVENT_OF[kind][would ? 1 : 0]
     const said = storm.say(`${event} ${this.pairKey} ${code} ${reason}`, this.plane.wallMs(), () => {
       const rules = this.listener.conduit.protocol.rules
@@ -298,6 +312,39 @@ export abstract class Connection implements ModbusHost, Timed {
     if (verdict === -1) return
     this.said = said
     this.saidVerdict = verdict
+    this.extend(said, reason, would, buf, adu, end)
+  }
+
+  /** A request is one of those that an event will stand for. */
+  private extend(kind: Kind, reason: number, would: boolean, buf: Uint8Array | null, adu: number, end: number): void {
+    if (buf === null || kind.mixed) return
+    if (kind.count > 0) {
+      kind.extent ??= new Extent()
+      kind.extent.request(buf, adu, end, reason !== REASON.malformed)
+    }
+    if (!would || !this.session.monitoring || end - adu <= 7) return
+    this.doubts ??= new Int32Array(DOUBTS)
+    // The oldest gives way: it was not answered.
+    const at = this.doubtAt
+    this.doubtAt = (at + 1) % DOUBTS
+    if ((this.doubtKinds[at] ?? null) === null) this.doubtful++
+    this.doubts[at] = identifiers(buf, adu)
+    this.doubtKinds[at] = kind
+  }
+
+  /** Where the response at hand answers a request that would be denied, its event will tell how. */
+  private answered(buf: Uint8Array, adu: number): void {
+    const { doubts, doubtKinds } = this
+    if (doubts === null) return
+    const key = identifiers(buf, adu) & ~0x80
+    for (let at = 0; at < DOUBTS; at++) {
+      const kind = doubtKinds[at]
+      if (doubts[at] !== key || kind === null || kind === undefined) continue
+      kind.extent?.answered((buf[adu + 7] & 0x80) !== 0)
+      doubtKinds[at] = null
+      this.doubtful--
+      return
+    }
   }
 
   private explain(kind: ReportKind, reason: number, code: number, buf: Uint8Array, adu: number, end: number): string {
@@ -323,6 +370,10 @@ export abstract class Connection implements ModbusHost, Timed {
     return { event, ...this.plane.pairFields(this.listener, this.peer) }
   }
 }
+
+/** Transaction identifier, unit identifier, function code. */
+const identifiers = (buf: Uint8Array, adu: number): number =>
+  (buf[adu] << 24) | (buf[adu + 1] << 16) | (buf[adu + 6] << 8) | buf[adu + 7]
 
 /** Counts a connection's verdict where its conduit counts. */
 export function countConnection(listener: ListenerPlan, reason: number, would: boolean): void {

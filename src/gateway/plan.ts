@@ -23,8 +23,6 @@ export interface PlanContext {
   targets: ReadonlyMap<string, number>
   /** `SessionTerms.gate`; absent: nothing shuts it. */
   gate?: Int32Array
-  /** What conduits that monitor carry is learned. */
-  witnessed?: boolean
 }
 
 export class Plan {
@@ -122,7 +120,7 @@ export class ConduitPlan {
       counters: { cells: context.cells, ...bases, histogram: -1 },
       gate: context.gate ?? OPEN_GATE,
       bounds: Int32Array.from(RESPONSE_BOUNDS_US),
-      witnessed: context.witnessed === true && conduit.mode === 'monitor',
+      witnessed: conduit.mode === 'monitor',
     }
     const orNone = (limit: number | null): number => limit ?? Number.POSITIVE_INFINITY
     const rate = limits.newConnectionsPerSecond

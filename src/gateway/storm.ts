@@ -3,6 +3,7 @@
  * their count. A scan cannot flood the records, nor grow memory; counters count all of it elsewhere.
  */
 import type { EventInput } from '../records/catalogue.ts'
+import type { Extent } from './extent.ts'
 
 /** Distinct kinds of event remembered at one time; beyond them, all others count as one kind. */
 const MAX_KINDS = 4096
@@ -15,6 +16,10 @@ export interface Kind {
   since: number
   /** The first of those held back, which stands for them all. */
   example: EventInput | null
+  /** How far those held back reach; null: nobody has said, or they are of many kinds. */
+  extent: Extent | null
+  /** It stands for all kinds that there is no room for. */
+  readonly mixed: boolean
 }
 
 export class Storm {
@@ -42,7 +47,7 @@ export class Storm {
     const known = this.kinds.get(key) ?? (this.kinds.size >= MAX_KINDS ? this.kinds.get('') : undefined)
     if (known === undefined) {
       const overflow = this.kinds.size >= MAX_KINDS
-      const kind = { count: 0, first: now, last: now, since: now, example: null }
+      const kind: Kind = { count: 0, first: now, last: now, since: now, example: null, extent: null, mixed: overflow }
       this.kinds.set(overflow ? '' : key, kind)
       this.emit(make())
       return kind
@@ -80,10 +85,12 @@ export class Storm {
       const times = { first: new Date(kind.first).toISOString(), last: new Date(kind.last).toISOString() }
       const detail =
         key === '' ? 'of more kinds than can be told apart; this is the first of them' : kind.example.detail
-      this.emit({ ...kind.example, detail, time: now, count: kind.count, ...times })
+      const extent = kind.extent?.fields() ?? {}
+      this.emit({ ...kind.example, detail, time: now, count: kind.count, ...times, ...extent })
       kind.count = 0
       kind.since = now
       kind.example = null
+      kind.extent = null
     }
   }
 }

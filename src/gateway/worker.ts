@@ -62,8 +62,7 @@ function take(message: ToWorker): void {
 /** Nothing in here waits: the loop of the epoll transport runs no promise. */
 function adopt({ version, policy, layout, cells, targets }: Extract<ToWorker, { type: 'policy' }>): void {
   const { values, gate } = setup
-  const witnessed = policy.gateway !== null && policy.gateway.baseline !== null
-  const plan = new Plan(policy, { layout, cells: new Float64Array(cells), values, targets, gate, witnessed })
+  const plan = new Plan(policy, { layout, cells: new Float64Array(cells), values, targets, gate })
   for (const key of [...listening]) {
     if (plan.listeners.has(key)) continue
     transport.unlisten(key)

@@ -88,6 +88,60 @@ for (const io of TRANSPORTS) {
   })
 }
 
+t.test('an event that stands for many says how far they reach, and how they were answered', async (t) => {
+  const target = await RawTarget.open((request) => answer(request))
+  t.teardown(() => target.close())
+  const port = await freePort()
+  const policy = document({
+    mode: 'monitor',
+    modbus: { rules: [rule([4])] },
+    listeners: { [`127.0.0.1:${port}`]: `127.0.0.1:${target.port}` },
+    gateway: { workers: 1, storm_interval: '1h' },
+  })
+  const headgate = await Headgate.start(t, policy)
+  const peer = await connect(port)
+  let n = 0
+  const ask = async (unit: number, pdu: number[]): Promise<void> => {
+    const request = adu(++n, unit, pdu)
+    peer.clear()
+    peer.send(request)
+    await peer.got(answer(request).length)
+  }
+  const write = (unit: number, address: number, value: number) => ask(unit, [6, 0, address, value >> 8, value & 0xff])
+  for (const [unit, address, value] of [
+    [1, 7, 5],
+    [1, 8, 300],
+    [2, 40, 7],
+    [3, 9, 1],
+  ])
+    await write(unit, address, value)
+  await ask(9, [4, 0, 0, 0, 1])
+  for (let i = 0; i < 40; i++) await ask(1, [3, 0, 4 * i, 0, 2])
+  for (let i = 0; i < 3; i++) await ask(1, [90, 0])
+  await ask(1, [23, 0, 10, 0, 2, 0, 20, 0, 1, 2, 0, 9])
+  await ask(1, [23, 0, 10, 0, 2, 0, 30, 0, 1, 2, 0, 1])
+  peer.destroy()
+  t.same(await headgate.stop(), { code: 0, signal: null })
+  const held = (code: number) => headgate.events.find((event) => event.function_code === code && event.count)
+  t.match(held(6), {
+    event: 'request.would_deny',
+    count: 3,
+    units: '1-3',
+    addresses: '8-9, 40',
+    least: 1,
+    greatest: 300,
+    responses: 3,
+    exceptions: 0,
+  })
+  t.match(held(3), { count: 39, units: '1', more_addresses: 'yes', responses: 39 })
+  t.match(held(3)?.addresses, /^4-5, 8-9, .*, 96-97$/, 'no more than are told')
+  t.match(held(90), { count: 2, responses: 0, exceptions: 2 })
+  t.match(held(23), { count: 1, addresses: '10-11', write_addresses: '30', least: 1, greatest: 1, responses: 1 })
+  const first = headgate.events.find((event) => event.function_code === 6)
+  t.match(first, { address: 7, unit_id: 1 })
+  t.notOk(first?.units, 'one alone says it by itself')
+})
+
 t.test('more kinds than it remembers: bounded, all counted, and said to be many', (t) => {
   const said: EventInput[] = []
   const storm = new Storm(1000, (event) => said.push(event))
