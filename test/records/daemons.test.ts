@@ -1,5 +1,7 @@
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, readFileSync } from 'node:fs'
+import type net from 'node:net'
 import { join } from 'node:path'
+import tls from 'node:tls'
 import t from 'tap'
 import type { SyslogSink } from '../../src/policy/model.ts'
 import type { EventRecord } from '../../src/records/catalogue.ts'
@@ -271,3 +273,43 @@ t.test(
     t.equal((await daemon.written(events.length * 6)).length, events.length * 6, 'and takes nothing')
   },
 )
+
+t.test('TLS by RFC 9662', { skip: own === null ? 'no openssl here' : false }, async (t) => {
+  const { ca, server: files } = own as Certificates
+  const keys = { cert: readFileSync(files.cert), key: readFileSync(files.key) }
+  /** What the sink says of a receiver: the cipher suite that they agreed on, or why there is none. */
+  const offer = async (options: tls.TlsOptions): Promise<string> => {
+    let suite = ''
+    const server = tls.createServer({ ...keys, ...options }, (socket) => {
+      suite = socket.getCipher().standardName
+      socket.on('error', () => {}).resume()
+    })
+    server.on('tlsClientError', () => {})
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    const { port } = server.address() as net.AddressInfo
+    const sink = new TestSink(
+      sinkTerms(`tls://127.0.0.1:${port}`, { tls: { ca, cert: null, key: null, serverName: null } }),
+      null,
+    )
+    await until(() => (sink.sink.up && suite !== '') || sink.names().includes('sink.down'), 'an outcome')
+    const outcome = sink.sink.up ? suite : String(sink.told[0]?.detail)
+    await sink.sink.close()
+    server.close()
+    return outcome
+  }
+  const two = { minVersion: 'TLSv1.2', maxVersion: 'TLSv1.2' } as const
+  t.match(await offer({}), /^TLS_AES_/, 'TLS 1.3 where it can be had')
+  t.equal(
+    await offer({ ...two, ciphers: 'ECDHE-RSA-AES128-GCM-SHA256' }),
+    'TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256',
+    '§4: the suite that everybody must have',
+  )
+  const weak = { ...two, minVersion: 'TLSv1' } as const
+  t.match(await offer({ ...weak, ciphers: 'AES128-SHA:@SECLEVEL=0' }), /^TLS: .*handshake failure$/, "RFC 5425's suite")
+  t.match(await offer({ ...weak, ciphers: 'ECDHE-RSA-AES128-SHA256' }), /^TLS: .*handshake failure$/, 'no CBC')
+  t.match(
+    await offer({ minVersion: 'TLSv1', maxVersion: 'TLSv1.1', ciphers: 'DEFAULT:@SECLEVEL=0' }),
+    /^TLS: .*protocol version$/,
+    'nothing before TLS 1.2',
+  )
+})

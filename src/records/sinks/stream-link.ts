@@ -56,9 +56,10 @@ export class StreamLink implements Link {
     socket.on('end', () => {
       ended = true
     })
-    socket.on('error', (error: NodeJS.ErrnoException) => {
-      // A refused address of a name with several is told as an AggregateError without words.
-      why ||= error.message || error.code || 'failed'
+    socket.on('error', (error: NodeJS.ErrnoException & { reason?: string }) => {
+      // OpenSSL wraps its reason in addresses and lines of its source. A refused address of a name with several is told
+      // as an AggregateError without words.
+      why ||= error.reason !== undefined ? `TLS: ${error.reason}` : error.message || error.code || 'failed'
     })
     socket.on('close', () => {
       clearInterval(this.watch)
