@@ -17,6 +17,7 @@ import { FUNCTION_CODES, FUNCTION_GROUPS, selectorName } from '../src/protocols/
 import { EVENTS, FIELDS } from '../src/records/catalogue.ts'
 import { Metrics } from '../src/records/metrics.ts'
 import { Recorder } from '../src/records/recorder.ts'
+import { claimsPage, lintPage } from './docs-assurance.ts'
 import { siemPage } from './docs-siem.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
@@ -33,6 +34,8 @@ export async function pages(): Promise<Map<string, string>> {
     ['docs/reference/metrics.md', await metricsPage()],
     ['docs/reference/baseline.md', baselinePage()],
     ['docs/reference/cli.md', cliPage()],
+    ['docs/reference/claims.md', claimsPage(GENERATED)],
+    ['docs/reference/lint.md', lintPage(GENERATED)],
   ])
 }
 

@@ -16,7 +16,7 @@ import {
   opcuaSchema,
   otherProtocolSchema,
 } from './schema.ts'
-import { parseSecurityLevel } from './values.ts'
+import { parseDate, parseSecurityLevel } from './values.ts'
 import type { Zones } from './zones.ts'
 
 /** How documents write the name of the protocol. */
@@ -52,6 +52,7 @@ function buildConduit(check: Check, zones: Zones, raw: ConduitDocument, path: Pa
     check.error([...path, 'connects'], 'bad-value', `found zone ${connects[0].id} twice, expected two zones`)
   }
   const level = parseSecurityLevel(raw.security_level)
+  const until = raw.monitor_until === undefined ? null : parseDate(raw.monitor_until)
   const mode = raw.mode === 'enforce' ? 'enforce' : 'monitor'
   const protocols: ConduitProtocol[] = []
   const raws: readonly unknown[] = Array.isArray(raw.protocols_allowed) ? raw.protocols_allowed : []
@@ -81,6 +82,7 @@ function buildConduit(check: Check, zones: Zones, raw: ConduitDocument, path: Pa
     connects: [connects[0]?.id ?? '', connects[1]?.id ?? ''],
     securityLevel: typeof level === 'number' ? level : null,
     mode,
+    monitorUntil: typeof until === 'string' ? until : null,
     protocols,
     controls: (Array.isArray(raw.controls) ? raw.controls : []).map(String),
     position: check.source.position(path),

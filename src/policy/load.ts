@@ -8,7 +8,7 @@ import { buildConduits } from './conduits.ts'
 import { MAX_DOCUMENT_BYTES, SourceDocument } from './document.ts'
 import { compareFindings, show } from './findings.ts'
 import { buildGateway } from './gateway-section.ts'
-import type { Finding, Policy } from './model.ts'
+import type { Finding, Policy, Suppression } from './model.ts'
 import { documentSchema } from './schema.ts'
 import { Zones } from './zones.ts'
 
@@ -45,10 +45,14 @@ export function checkPolicy(file: string, bytes: Uint8Array): LoadedPolicy {
   return { policy: check.failed ? null : policy, findings: check.findings, claims, source }
 }
 
-/** A contradiction is an error. Those of a direction with a rule have been told where the rule is. */
+/**
+ * A contradiction is an error. Those of a direction with a rule have been told where the rule is; those of
+ * allowed_conduits the lint tells, where a reason may let them stand.
+ */
 function reportClaims(check: Check, claims: readonly Claim[]): void {
   for (const { status, key, form, line, column, part, detail, places } of claims) {
-    if (status !== 'contradicted' || (key === 'direction' && form !== 'diode')) continue
+    const told = key === 'allowed_conduits' || (key === 'direction' && form !== 'diode')
+    if (status !== 'contradicted' || told) continue
     const where = places[0] === undefined ? '' : ` (line ${places[0].line})`
     const message = `found the claim ${show(part)}, which the document contradicts: ${detail}${where}; expected one of the two to change`
     check.errorAt({ line, column }, 'claim-contradicted', message)
@@ -75,7 +79,16 @@ function build(check: Check, bytes: Uint8Array): Policy | null {
     zones: zones.all,
     conduits,
     gateway,
+    suppressions: suppressions(check, document.lint),
   }
+}
+
+function suppressions(check: Check, raw: unknown): Suppression[] {
+  if (raw === undefined || !check.sound(['lint'])) return []
+  const { suppress = [] } = raw as { suppress?: { id: string; at?: string; reason: string }[] }
+  return suppress.map(({ id, at = null, reason }, index) => {
+    return { id, at, reason, position: check.source.position(['lint', 'suppress', index]) }
+  })
 }
 
 const textOrNull = (value: unknown): string | null => (typeof value === 'string' ? value : null)

@@ -273,6 +273,8 @@ export interface Conduit {
   connects: [string, string]
   securityLevel: number | null
   mode: Mode
+  /** Last day (`2026-03-31`) on which it may still be in monitor, or null. */
+  monitorUntil: string | null
   protocols: ConduitProtocol[]
   controls: string[]
   position: Position
@@ -397,6 +399,17 @@ export interface Policy {
   zones: Zone[]
   conduits: Conduit[]
   gateway: Gateway | null
+  /** Findings of the lint that may stand. */
+  suppressions: Suppression[]
+}
+
+/** A finding of the lint that may stand, and why. */
+export interface Suppression {
+  id: string
+  /** Zone, conduit or `CONDUIT/RULE` that it is for; null: wherever it is found. */
+  at: string | null
+  reason: string
+  position: Position
 }
 
 export type Severity = 'error' | 'warning'

@@ -29,6 +29,7 @@ import {
   Complaint,
   isComplaint,
   parseBytes,
+  parseDate,
   parseDuration,
   parseFacility,
   parseHost,
@@ -419,6 +420,9 @@ const conduitSchema = <T extends z.ZodType>(protocol: T) =>
     connects: z.array(name).length(2).describe('The two zones.'),
     security_level: securityLevel.optional(),
     mode: mode.optional().describe('monitor (default): forward all, record what would be denied; enforce: deny it.'),
+    monitor_until: notation(parseDate, { type: 'string', format: 'date' })
+      .optional()
+      .describe('Last day on which the conduit, or a rule of it, may be in monitor. `check` warns after it.'),
     protocols_allowed: z.array(protocol).max(1000).optional(),
     controls: z.array(text).max(1000).optional().describe('What the conduit claims to do, as prose.'),
   })
@@ -540,6 +544,12 @@ export const gatewaySchema = z.strictObject({
     .describe('Alike events are told once in this time, with their number. Default: 1m.'),
 })
 
+const suppression = z.strictObject({
+  id: name.describe('Id of the finding, such as conduit-below-target.'),
+  at: name.optional().describe('Zone, conduit, asset, or CONDUIT/RULE that it is for. Default: wherever it is found.'),
+  reason: z.string().min(10).max(1000).describe('Why it may stand; listed with the findings.'),
+})
+
 /** @param protocol schema of one entry of `protocols_allowed` */
 export const documentSchema = <T extends z.ZodType>(protocol: T) =>
   z.strictObject({
@@ -550,6 +560,11 @@ export const documentSchema = <T extends z.ZodType>(protocol: T) =>
     zones: z.array(zoneSchema).max(1000),
     conduits: z.array(conduitSchema(protocol)).max(1000),
     gateway: gatewaySchema.optional(),
+    lint: z
+      .strictObject({
+        suppress: z.array(suppression).max(1000).optional().describe('Findings of the lint that may stand.'),
+      })
+      .optional(),
   })
 
 export type ZoneDocument = z.infer<typeof zoneSchema>

@@ -34,6 +34,14 @@ export function parsePurdueLevel(value: unknown): Range | Complaint {
   return low <= high ? [low, high] : complain('a range of Purdue levels from low to high')
 }
 
+/** A day of the calendar: `2026-03-31`. */
+export function parseDate(value: unknown): string | Complaint {
+  const text = String(value).trim()
+  const day = /^\d{4}-\d{2}-\d{2}$/.test(text) ? new Date(`${text}T00:00:00Z`) : null
+  const real = day !== null && !Number.isNaN(day.getTime()) && day.toISOString().startsWith(text)
+  return real ? text : complain('a day, such as 2026-03-31')
+}
+
 /** `7`, `"7"`, `"1-16"`, hexadecimal with `0x` → [low, high]. */
 export function parseRange(value: unknown, low: number, high: number, what: string): Range | Complaint {
   const expected = `${what} ${low} to ${high}, or a range such as "${low}-${Math.min(high, low + 99)}"`

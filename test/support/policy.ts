@@ -123,6 +123,7 @@ export function modbusPolicy(conduits: ConduitText[], gateway: GatewayText = {})
     file: 'test.yaml',
     sha256: '0'.repeat(64),
     facility: null,
+    suppressions: [],
     assessmentDate: null,
     standard: null,
     zones: [],
@@ -132,6 +133,7 @@ export function modbusPolicy(conduits: ConduitText[], gateway: GatewayText = {})
       connects: ['Z1', 'Z2'],
       securityLevel: null,
       mode,
+      monitorUntil: null,
       protocols: [
         {
           kind: 'modbus',
