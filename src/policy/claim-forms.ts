@@ -364,7 +364,7 @@ function securityMode(scope: Scope, match: RegExpExecArray): Outcome {
       detail: `Headgate does not carry ${protocol.protocol} of ${one.conduit.id}; the end points have to offer nothing less`,
     }
   }
-  const at = [...one.path, 'security_modes']
+  const at = [...one.path, 'opcua', 'security_modes']
   const weaker = protocol.securityModes.find((mode) => OPCUA_SECURITY_MODES.indexOf(mode) < wanted)
   if (weaker !== undefined) {
     const detail = `security mode ${weaker} is allowed as well`

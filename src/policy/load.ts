@@ -9,6 +9,7 @@ import { MAX_DOCUMENT_BYTES, SourceDocument } from './document.ts'
 import { compareFindings, show } from './findings.ts'
 import { buildGateway } from './gateway-section.ts'
 import type { Finding, Policy, Suppression } from './model.ts'
+import { isOpcUa } from './opcua-section.ts'
 import { documentSchema } from './schema.ts'
 import { Zones } from './zones.ts'
 
@@ -46,12 +47,15 @@ export function checkPolicy(file: string, bytes: Uint8Array): LoadedPolicy {
 }
 
 /**
- * A contradiction is an error. Those of a direction with a rule have been told where the rule is; those of
+ * A contradiction is an error. Those of a direction or a security mode have been told where the rule or mode is; those of
  * allowed_conduits the lint tells, where a reason may let them stand.
  */
 function reportClaims(check: Check, claims: readonly Claim[]): void {
-  for (const { status, key, form, line, column, part, detail, places } of claims) {
-    const told = key === 'allowed_conduits' || (key === 'direction' && form !== 'diode')
+  for (const { status, key, form, protocol, line, column, part, detail, places } of claims) {
+    const told =
+      key === 'allowed_conduits' ||
+      (key === 'direction' && form !== 'diode') ||
+      (form === 'security-mode' && protocol !== null && isOpcUa(protocol))
     if (status !== 'contradicted' || told) continue
     const where = places[0] === undefined ? '' : ` (line ${places[0].line})`
     const message = `found the claim ${show(part)}, which the document contradicts: ${detail}${where}; expected one of the two to change`

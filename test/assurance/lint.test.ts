@@ -94,8 +94,16 @@ const THROUGH = (more: object = {}) => ({
     between('C3', 'Z4-DMZ', 'Z5-ENT', [HTTPS('Z5 -> Z4 (portal)')]),
   ],
 })
-const OPCUA = (security_mode?: string) => ({
-  protocols: [{ protocol: 'OPC UA', port: 4840, direction: 'Z3 -> Z2', security_mode }],
+const OPCUA_RULE = { name: 'ua', from: ['HIST-01'], to: ['PLC-01'], services: ['all'] }
+const OPCUA = (mode: string, more: object = { services: ['read'] }) => ({
+  protocols: [
+    {
+      protocol: 'OPC UA',
+      opcua: { security_modes: [mode] },
+      rules: [{ ...OPCUA_RULE, ...more }],
+      limits: { in_flight_per_target: 1 },
+    },
+  ],
 })
 
 /** [id, what suppresses it, documents that have it, near misses] */
@@ -258,8 +266,10 @@ const cases: [LintId, string, Record<string, Parts>, Record<string, Parts>][] = 
     {
       all: rules({ ...RULE, ...FROM_CELL, functions: ['all'], unit_ids: [1] }),
       prose: { modbus: { rules: undefined, direction: 'Z3 -> Z2' } },
+      'every service': OPCUA('Sign', { name: 'reads', from: ['EWS-01'] }),
     },
     {
+      'every service of a channel that nobody can look into': OPCUA('SignAndEncrypt', { from: ['EWS-01'] }),
       'all groups': rules({ ...RULE, functions: ['read', 'diagnostics'] }),
       'denied as a whole': rules(RULE, { ...RULE, name: 'none', action: 'deny', functions: undefined }),
     },
@@ -284,7 +294,7 @@ const cases: [LintId, string, Record<string, Parts>, Record<string, Parts>][] = 
     'C1',
     { 'Sign where encryption is claimed': { ...OPCUA('Sign'), conduit: { controls: ['All OPC UA is encrypted'] } } },
     {
-      'encrypted as claimed': { ...OPCUA('SignAndEncrypt'), conduit: { controls: ['All OPC UA is encrypted'] } },
+      'encrypted as claimed': { ...OPCUA('SignAndEncrypt', {}), conduit: { controls: ['All OPC UA is encrypted'] } },
       'nothing claimed': OPCUA('Sign'),
     },
   ],
@@ -405,6 +415,7 @@ t.test('the zone document of an assessment loads, with warnings', async (t) => {
   t.same(
     lint(loaded, NOW).findings.map(({ id, at, line }) => [id, at[0], line]),
     [
+      ['no-limits', 'C1-BPCS-OPS', 91],
       ['no-limits', 'C1-BPCS-OPS', 95],
       ['conduit-below-target', 'C3-DMZ-ENT', 124],
     ],

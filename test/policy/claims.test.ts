@@ -467,6 +467,33 @@ t.test('a security mode', async (t) => {
   t.equal(modbus.policy, null, 'and the document does not load')
 })
 
+t.test('OPC UA', async (t) => {
+  const reads = { name: 'ua', from: ['HIST-01'], to: ['PLC-01'], services: ['read'] }
+  const of = (more: object, parts: Parts = {}) =>
+    load({ modbus: null, protocols: [{ protocol: 'OPC UA', rules: [reads], ...more }], ...parts })
+  const signed = { opcua: { security_modes: ['Sign'] } }
+  const monitor = { mode: 'monitor' } as const
+  t.match(of({ security_mode: 'SignAndEncrypt', rules: [{ ...reads, services: ['all'] }] }, monitor).claims, [
+    { form: 'security-mode', status: 'not-enforced', by: 'security_modes: SignAndEncrypt' },
+  ])
+  const weaker = of({ security_mode: 'SignAndEncrypt', ...signed })
+  t.match(weaker.claims, [{ status: 'contradicted', detail: /Sign is allowed as well/ }])
+  t.same(
+    weaker.findings.map(({ id }) => id),
+    ['weaker-than-prose'],
+    'told once',
+  )
+  const read = of({ direction: 'Z3 -> Z2 (read only)', ...signed }, monitor).claims
+  t.match(read, [
+    { part: 'Z3 -> Z2', status: 'not-enforced' },
+    { part: 'read only', status: 'not-enforced' },
+  ])
+  const writes = { ...reads, services: ['write'] }
+  t.match(of({ rules: [writes], ...signed }, { controls: ['Block all writes from L3'] }).claims, [
+    { status: 'contradicted', detail: /"ua" allows writing from Z3-OPS/ },
+  ])
+})
+
 t.test('allowed_conduits', async (t) => {
   const of = (allowed: string[]) => load({ cell: { allowed_conduits: allowed } })
   t.match(of(['C1']).claims[0], { key: 'allowed_conduits', status: 'enforced-elsewhere', zone: 'Z2-CELL' })

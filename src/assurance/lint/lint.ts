@@ -27,7 +27,12 @@ export interface Linted {
 }
 
 /** Findings of the checker that the lint tells with clause and mend. */
-const TOLD_HERE: readonly string[] = ['overlapping-zones', 'asset-outside-zone', 'no-function-restriction']
+const TOLD_HERE: readonly string[] = [
+  'overlapping-zones',
+  'asset-outside-zone',
+  'no-function-restriction',
+  'security-none',
+]
 
 /** What the checker found and the lint does not tell anew. A document with errors has no lint. */
 export const beside = ({ policy, findings }: LoadedPolicy): Finding[] =>

@@ -5,6 +5,7 @@ import { parseDirection } from '../../policy/direction.ts'
 import type { Path, SourceDocument } from '../../policy/document.ts'
 import { show } from '../../policy/findings.ts'
 import type { AddressBlock, Conduit, Policy, Position, Zone } from '../../policy/model.ts'
+import { ALL_SERVICES } from '../../policy/opcua-notations.ts'
 import { zoneBlocks } from '../../policy/zones.ts'
 import { FUNCTION_GROUPS, selectorName } from '../../protocols/modbus/function-codes.ts'
 import type { LintId } from './catalogue.ts'
@@ -241,16 +242,22 @@ function mayBeIn(policy: Policy, conduit: Conduit, protocol: Inspected, rule: Ru
 /** Modbus has 127 function codes. */
 const EVERY_FUNCTION = FUNCTION_GROUPS.all.length
 
+/** Services of channels that Headgate cannot look into: rules for them can say no more than all. */
+const isBlind = (protocol: Inspected): boolean =>
+  protocol.kind === 'opcua' && protocol.handling === 'inspect' && protocol.securityModes.includes('SignAndEncrypt')
+
+function allowsAll(protocol: Inspected, rule: Rule): boolean {
+  if ('functions' in rule) return rule.functions.filter(({ sub }) => sub === null).length >= EVERY_FUNCTION
+  return rule.services.length >= ALL_SERVICES.length && (rule.fromProse || !isBlind(protocol))
+}
+
 const allFunctions: LintRule = ({ policy }) =>
   [...rulesOf(policy)].flatMap(([conduit, protocol, rule]): Hit[] => {
-    const open =
-      'functions' in rule &&
-      protocol.kind === 'modbus' &&
-      rule.functions.filter(({ sub }) => sub === null).length >= EVERY_FUNCTION
-    if (!open) return []
+    if (!allowsAll(protocol, rule)) return []
+    const what = protocol.kind === 'modbus' ? 'function' : 'service'
     const message = rule.fromProse
-      ? `found no restriction of functions in ${show(rule.name)}: all are allowed`
-      : `found every function allowed by rule ${show(rule.name)}`
+      ? `found no restriction of ${what}s in ${show(rule.name)}: all are allowed`
+      : `found every ${what} allowed by rule ${show(rule.name)}`
     return [{ id: 'all-functions', position: rule.position, message, at: ruleAt(conduit, rule) }]
   })
 
@@ -268,7 +275,7 @@ const writeAnyUnit: LintRule = ({ policy }) =>
 const writeAnyAddress: LintRule = ({ policy }) =>
   [...inspectedOf(policy)].flatMap(([conduit, protocol]) =>
     writingRules(protocol).flatMap((rule): Hit[] => {
-      const open = 'unitIds' in rule ? rule.addresses === null : rule.nodes === null
+      const open = 'unitIds' in rule ? rule.addresses === null : rule.nodes === null && !isBlind(protocol)
       if (!open) return []
       const what = 'unitIds' in rule ? 'any register and coil' : 'any node'
       const message = `found writing allowed to ${what} by rule ${show(rule.name)}`
@@ -276,44 +283,25 @@ const writeAnyAddress: LintRule = ({ policy }) =>
     }),
   )
 
-const isOpcUa = (protocol: string): boolean => /^opc[\s._-]*ua\b/i.test(protocol.trim())
 const ENCRYPTION = /sign ?and ?encrypt|\bencrypted\b|\bencryption\b/i
 
-/** Modes that an OPC UA protocol of the document allows; null where it does not say. */
-function opcuaModes(protocol: AnyProtocol): readonly string[] | null {
-  if (protocol.kind === 'opcua') return protocol.securityModes
-  if (protocol.kind !== 'other' || !isOpcUa(protocol.protocol)) return null
-  const prose = (protocol.securityMode ?? '').replaceAll(/[\s_-]+/g, '').toLowerCase()
-  if (/signandencrypt/.test(prose)) return ['SignAndEncrypt']
-  return /^sign/.test(prose) ? ['Sign'] : /^none/.test(prose) ? ['None'] : null
-}
-
 const opcuaSecurity: LintRule = (input) =>
-  input.policy.conduits.flatMap((conduit) =>
-    (conduit.protocols as AnyProtocol[]).flatMap((protocol): Hit[] => {
-      if (protocol.kind !== 'opcua' && !isOpcUa(protocol.protocol)) return []
-      const modes = opcuaModes(protocol)
-      const hits: Hit[] = []
-      const hit = (id: LintId, message: string) =>
-        hits.push({ id, position: protocol.position, message, at: [conduit.id] })
-      if (modes?.includes('None'))
-        hit('opcua-none', `found security mode None allowed for ${protocol.protocol} of ${conduit.id}`)
-      const claim = [
-        ...(protocol.kind === 'opcua' ? [protocol.securityMode ?? ''] : []),
-        ...conduit.controls,
-        ...ends(input.policy, conduit).flatMap((zone) => zone.securityRequirements),
-      ].find((text) => ENCRYPTION.test(text))
-      const weak = modes === null || modes.some((mode) => mode !== 'SignAndEncrypt')
-      if (claim !== undefined && weak) {
-        const found = modes === null ? 'no security mode' : `security mode ${modes.join(' or ')}`
-        hit(
-          'opcua-below-claim',
-          `found ${found} for ${protocol.protocol} of ${conduit.id}, expected SignAndEncrypt: the document claims ${show(claim)}`,
-        )
-      }
-      return hits
-    }),
-  )
+  [...inspectedOf(input.policy)].flatMap(([conduit, protocol]): Hit[] => {
+    if (protocol.kind !== 'opcua') return []
+    const modes = protocol.securityModes
+    const hits: Hit[] = []
+    const hit = (id: LintId, message: string) =>
+      hits.push({ id, position: protocol.position, message, at: [conduit.id] })
+    const where = `${protocol.protocol} of ${conduit.id}`
+    if (modes.includes('None')) hit('opcua-none', `found security mode None allowed for ${where}`)
+    const requirements = ends(input.policy, conduit).flatMap((zone) => zone.securityRequirements)
+    const claim = [...conduit.controls, ...requirements].find((text) => ENCRYPTION.test(text))
+    if (claim !== undefined && modes.some((mode) => mode !== 'SignAndEncrypt')) {
+      const message = `found security mode ${modes.join(' or ')} for ${where}, while the document claims ${show(claim)}`
+      hit('opcua-below-claim', message)
+    }
+    return hits
+  })
 
 const noLimits: LintRule = (input) =>
   [...inspectedOf(input.policy)].flatMap(([conduit, protocol]): Hit[] => {
