@@ -32,11 +32,11 @@ export function runCheck(file: string, options: CheckFlags): number {
     process.stdout.write(`${JSON.stringify(answer, null, 2)}\n`)
   } else {
     for (const finding of findings) process.stdout.write(`${formatFinding(finding)}\n`)
-    if (options.claims) process.stdout.write(`${claimsTable(claims).join('\n')}\n\n`)
     for (const { id, line, message, reason } of suppressed) {
       const found = message.split(';', 1)[0]
       process.stdout.write(`${file}:${line}: suppressed: ${found} [${id}]: ${JSON.stringify(reason)}\n`)
     }
+    if (options.claims) process.stdout.write(`${claimsTable(claims).join('\n')}\n\n`)
     const verdict = ok ? 'ok' : 'not usable'
     process.stdout.write(`${file}: ${verdict}: ${plural(errors, 'error')}, ${plural(warnings, 'warning')}\n`)
   }

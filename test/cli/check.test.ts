@@ -18,7 +18,12 @@ t.test('check', async (t) => {
   const directory = t.testdir({ 'bad.yaml': 'zones: []\nconduits: []\nzons: []\n', 'text.yaml': '\u0007 {' })
 
   const clean = headgate('check', 'policies/refinery.yaml')
-  t.same(clean, { code: 0, out: 'policies/refinery.yaml: ok: 0 errors, 0 warnings\n', err: '' })
+  t.match(clean, { code: 0, out: /^policies\/refinery\.yaml: ok: 0 errors, 0 warnings\n$/m, err: '' })
+  t.match(
+    clean.out,
+    /^policies\/refinery\.yaml:\d+: suppressed: found no syslog.*\[enforce-without-siem\]: "A demonstration/m,
+  )
+  t.equal(headgate('check', '--strict', 'policies/refinery.yaml').code, 0, 'what is suppressed is no warning')
 
   const warned = headgate('check', 'test/fixtures/policies/zone-document.yaml')
   t.equal(warned.code, 0, 'warnings alone do not fail')
@@ -64,11 +69,11 @@ t.test('a command line that is not understood ends with 2 and says why', async (
 t.test('check --claims prints what became of every claim', async (t) => {
   const { code, out } = headgate('check', '--claims', 'policies/refinery.yaml')
   t.equal(code, 0)
-  t.match(out, /^101 +C1-BPCS-OPS +controls +"Connection rate limiting" +enforced here\n +limits connections/m)
+  t.match(out, /^\d+ +C1-BPCS-OPS +controls +"Connection rate limiting" +enforced here\n +limits connections/m)
   t.match(out, /\d+ {2}attested by people: .*never counted as met\n\npolicies\/refinery\.yaml: ok/)
   const json = JSON.parse(headgate('check', '--claims', '--format', 'json', 'policies/refinery.yaml').out)
   t.match(
-    json.claims.find(({ line }: { line: number }) => line === 101),
-    { status: 'enforced-here', key: 'controls', conduit: 'C1-BPCS-OPS', places: [{ line: 92 }] },
+    json.claims.find(({ form }: { form: string }) => form === 'rate-limit'),
+    { status: 'enforced-here', key: 'controls', conduit: 'C1-BPCS-OPS', places: [{ what: 'limits of Modbus/TCP' }] },
   )
 })
