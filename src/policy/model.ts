@@ -164,7 +164,7 @@ export interface NodePattern {
   /** Namespace index, or namespace URI (`nsu=`), which the server's namespace array resolves. */
   namespace: number | string
   /**
-   * numeric: `value` is `low-high` as two numbers; string: `value` is a glob (`*` any run, `?` one character);
+   * numeric: low to high; string: a glob (`*` any run, `?` one character, a backslash takes the next of these as it is);
    * guid: canonical lower-case text; opaque: base64.
    */
   id:
@@ -200,7 +200,7 @@ export interface OpcUaRule {
   /** Attribute ids (OPC 10000-6 annex A.1), 1…27; null: any. */
   attributes: number[] | null
   values: NodeValueLimit[] | null
-  /** null: any method, where `services` has Call. */
+  /** null: any method, where `services` has Call (which a rule with methods has). `nodes` do not matter to methods. */
   methods: MethodPattern[] | null
   /** What the channel must be at least; null: the protocol's. */
   securityMode: OpcUaSecurityMode | null

@@ -37,6 +37,9 @@ const FOLLOWS_ALIASES: Readonly<Record<OpcUaProtocol['handling'], boolean>> = { 
 /** Keys of a rule that nothing but a message's body can be held to. */
 const INNER_KEYS = ['nodes', 'attributes', 'values', 'methods'] as const
 
+/** Services that set values. */
+const WITH_VALUES: readonly number[] = [REQUEST.Write, REQUEST.HistoryUpdate, REQUEST.AddNodes]
+
 const ACCESS: ReadonlyMap<string, readonly ServiceGroup[]> = new Map([
   ...['read only', 'reads only', 'only reads', 'only read', 'read', 'read access', 'no write', 'no writes'].map(
     (claim) => [claim, READ_ONLY_GROUPS] as const,
@@ -203,7 +206,11 @@ function parsed<T>(list: readonly unknown[] | undefined, parse: (value: unknown)
 const ascending = (services: readonly number[]): number[] => [...new Set(services)].sort((a, b) => a - b)
 
 function buildServices(check: Check, raw: OpcUaRuleDocument, action: 'allow' | 'deny', path: Path): number[] {
-  if (raw.services !== undefined) return ascending(parsed<number[]>(raw.services, parseService)?.flat() ?? [])
+  if (raw.services !== undefined) {
+    // Who names methods means that they may be called.
+    const called = raw.methods === undefined ? [] : [REQUEST.Call]
+    return ascending([...(parsed<number[]>(raw.services, parseService)?.flat() ?? []), ...called])
+  }
   if (action === 'allow' && check.sound([...path, 'services'])) {
     const message = 'expected key "services" (groups or names; [all] for every service), found none'
     check.error(path, 'missing-key', message)
@@ -253,13 +260,9 @@ function holdToChannel(check: Check, rule: OpcUaRule, raw: OpcUaRuleDocument, ch
     const message = `found RegisterNodes beside ${inner.join(', ')}: the NodeIds that it gives out are not followed with handling inspect; expected \`handling: terminate\`, or services by name without RegisterNodes`
     check.error([...path, 'services'], 'not-enforceable', message)
   }
-  for (const [key, service] of [
-    ['values', 'Write'],
-    ['methods', 'Call'],
-  ] as const) {
-    if (raw[key] === undefined || rule.services.includes(REQUEST[service])) continue
-    const message = `found ${key} in a rule without ${service}: they limit nothing`
-    check.warn([...path, key], `${key}-without-service`, message)
+  if (raw.values !== undefined && !rule.services.some((service) => WITH_VALUES.includes(service))) {
+    const message = 'found values in a rule without Write: they limit nothing'
+    check.warn([...path, 'values'], 'values-without-service', message)
   }
   for (const policy of rule.securityPolicies ?? []) {
     if (channel.securityPolicies.includes(policy)) continue

@@ -24,6 +24,8 @@ export const REASON = {
   node: 12,
   /** The conduit denies everything, since evidence is required and cannot be written. */
   evidence: 13,
+  /** OPC UA: an attribute of a node that a rule names. */
+  attribute: 14,
 } as const
 
 /** Names of the reasons, by their integers. */

@@ -317,7 +317,7 @@ export class Cursor {
     }
   }
 
-  private skipNodeId(expanded: boolean): void {
+  skipNodeId(expanded = false): void {
     const encoding = this.u8()
     switch (expanded ? encoding & 0x3f : encoding) {
       case 0:
@@ -659,6 +659,11 @@ export class Writer {
     const at = this.grow(bytes.length)
     this.buf.set(bytes, at)
     return this
+  }
+
+  /** The bytes [from, to) of another buffer, as they stand. */
+  copy(buf: Uint8Array, from: number, to: number): this {
+    return from === to ? this : this.raw(buf.subarray(from, to))
   }
 
   byteString(bytes: Uint8Array | null): this {

@@ -1,8 +1,7 @@
 /** RequestHeader and ResponseHeader (OPC 10000-4 §7.32, §7.33), and the fault that stands for a response. */
+import { REASON } from '../reason.ts'
 import { type Cursor, NodeRef, type Writer } from './binary.ts'
-
-/** TypeId of ServiceFault's binary encoding. */
-export const SERVICE_FAULT = 397
+import { SERVICE_FAULT } from './services.ts'
 
 /** Status codes that Headgate answers with (OPC 10000-6 annex A.2). */
 export const STATUS = {
@@ -18,7 +17,25 @@ export const STATUS = {
   badResponseTooLarge: 0x80b90000,
   badResourceUnavailable: 0x80040000,
   badUnexpectedError: 0x80010000,
+  badInvalidState: 0x80af0000,
+  badSubscriptionIdInvalid: 0x80280000,
 } as const
+
+/** What a client is told of a request that was denied for `reason`. */
+export function statusOf(reason: number): number {
+  switch (reason) {
+    case REASON.malformed:
+      return STATUS.badDecodingError
+    case REASON.rate:
+      return STATUS.badTooManyOperations
+    case REASON.state:
+      return STATUS.badInvalidState
+    case REASON.evidence:
+      return STATUS.badResourceUnavailable
+    default:
+      return STATUS.badUserAccessDenied
+  }
+}
 
 export class RequestHeader {
   /** The session's authentication token. */
