@@ -23,6 +23,8 @@ const PAIR = {
   target_asset: 'PLC-01',
 }
 const WRITE = { transaction_id: 7, unit_id: 1, function: 'write-single-register', function_code: 6, address: 100 }
+const C1 = 'C1-BPCS-OPS'
+const WHO = { user: 'alice', user_source: 'kernel', why: 'change 4711' }
 const MONITOR = { mode: 'monitor' }
 const RULE = { rule: 'historian reads', reason: 'function' }
 
@@ -51,7 +53,43 @@ const EXAMPLES: { [K in EventName]?: Record<string, string | number> } = {
     finding: 'unreachable-target',
     detail: 'found PLC-03, which no rule allows anyone to reach',
   },
-  'mode.changed': { conduit: 'C1-BPCS-OPS', from_mode: 'monitor', mode: 'enforce' },
+  'mode.changed': { conduit: C1, from_mode: 'monitor', mode: 'enforce', cause: 'cutover', ...WHO },
+  'mode.restored': {
+    conduit: C1,
+    mode: 'enforce',
+    document_mode: 'monitor',
+    cause: 'cutover',
+    ...WHO,
+    detail: 'the document says monitor; enforce since 2026-02-23T02:00:00.412Z, by a cut-over, stays in force',
+  },
+  'mode.superseded': {
+    conduit: C1,
+    mode: 'monitor',
+    document_mode: 'monitor',
+    detail: 'the document now says monitor, where it said enforce: it counts again',
+  },
+  'cutover.scheduled': { conduit: C1, at: '2026-02-24T02:00:00.000Z', ...WHO },
+  'cutover.cancelled': { conduit: C1, at: '2026-02-24T02:00:00.000Z', ...WHO },
+  'cutover.failed': {
+    conduit: C1,
+    at: '2026-02-24T02:00:00.000Z',
+    detail: 'a would-deny of HIST-01 in the last 24 hours: read-coils of PLC-01, 17 times',
+    ...WHO,
+  },
+  'cutover.kept': { conduit: C1, mode: 'enforce', denials: 0, timeouts: 0, lost: 0 },
+  'cutover.rolled_back': {
+    conduit: C1,
+    mode: 'monitor',
+    denials: 4,
+    timeouts: 0,
+    lost: 0,
+    detail: '4 denials of traffic that was normal before, more than 3',
+  },
+  'control.accepted': { verb: 'reload', ...WHO },
+  'control.refused': { verb: 'cutover', conduit: C1, detail: 'the baseline spans 3.2 days, expected 14', ...WHO },
+  'control.failed': { control: '/run/headgate/control.sock', detail: 'EMFILE' },
+  'state.failed': { file: '/var/lib/headgate/rollout.json', detail: 'ENOSPC: no space left on device, write' },
+  'state.unreadable': { file: '/var/lib/headgate/rollout.json', detail: 'it is no JSON; kept as rollout.json.bad' },
   'connection.admitted': PAIR,
   'connection.refused': { ...PAIR, reason: 'pair', detail: 'no rule for this client and target' },
   'connection.would_refuse': { ...PAIR, ...MONITOR, reason: 'pair' },

@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander'
 import { VERSION } from '../version.ts'
 import { bench } from './bench.ts'
 import { check } from './check.ts'
+import { control } from './control.ts'
 import { evidence } from './evidence.ts'
 import { learn } from './learn.ts'
 import { replay } from './replay.ts'
@@ -20,7 +21,7 @@ export function program(): Command {
     .showSuggestionAfterError()
     .configureOutput({ outputError: (text, write) => write(`headgate: ${text.replace(/^error: /, '')}`) })
     .exitOverride()
-  for (const verb of [run, check, learn, replay, report, evidence, top, bench]) verb(headgate)
+  for (const verb of [run, check, control, learn, replay, report, evidence, top, bench]) verb(headgate)
   return headgate
 }
 

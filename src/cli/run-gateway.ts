@@ -21,7 +21,7 @@ export async function runGateway(file: string): Promise<number> {
     return 1
   }
   try {
-    const gateway = new Gateway(loaded.policy)
+    const gateway = new Gateway(loaded.policy, loaded.bytes)
     const starting = gateway.start(loaded.findings)
     const stopped = untilStopped(gateway, file, starting)
     await starting
@@ -65,8 +65,8 @@ function untilStopped(gateway: Gateway, file: string, starting: Promise<void>): 
 
 async function reload(gateway: Gateway, file: string): Promise<void> {
   try {
-    const { policy, findings } = loadPolicy(file)
-    await gateway.reload(policy, findings)
+    const { policy, findings, bytes } = loadPolicy(file)
+    await gateway.reload(policy, findings, bytes)
   } catch (error) {
     gateway.reject(file, (error as Error).message)
   }

@@ -12,6 +12,7 @@ import { type ModbusHost, ModbusSession, type ReportKind } from '../protocols/mo
 import { REASON, REASONS, WOULD_DENY } from '../protocols/reason.ts'
 import type { RequestLimiter } from '../protocols/session.ts'
 import type { EventInput, EventName } from '../records/catalogue.ts'
+import { WATCHED } from '../records/counters.ts'
 import type { DataPlane } from './data-plane.ts'
 import { Extent } from './extent.ts'
 import type { ListenerPlan } from './plan.ts'
@@ -29,6 +30,8 @@ export interface Peer {
 const DOUBTS = 32
 /** After a failed dial, how long requests are answered with 0A before another is tried. */
 const REDIAL_MS = 500
+/** Ends of a connection that are nobody's loss. */
+const ORDERLY = new Set(['', 'client closed', 'client reset', 'target closed', 'idle', 'gateway stopping'])
 /** How long a closed connection's last bytes may take to leave. */
 const LINGER_MS = 2000
 
@@ -47,6 +50,8 @@ export abstract class Connection implements ModbusHost, Timed {
   private clientSlot = -1
   private targetSlot = -1
   private readonly openedMs: number
+  /** Whether its client's traffic was normal before a cut-over. */
+  private known: boolean
   private bytesIn = 0
   private bytesOut = 0
 
@@ -79,6 +84,7 @@ export abstract class Connection implements ModbusHost, Timed {
     this.listener = listener
     ;[this.clientSlot, this.targetSlot] = slots
     this.openedMs = plane.clock.ms
+    this.known = plane.knows(peer)
     const { conduit } = listener
     const table = conduit.table(peer.address, listener.target) ?? conduit.noTable()
     this.session = new ModbusSession(this, plane.clock, listener.terms, table, this.limiter())
@@ -149,6 +155,7 @@ export abstract class Connection implements ModbusHost, Timed {
     this.targetUp = false
     this.dialling = -1
     if (!wasUp) {
+      countWatched(this.listener, WATCHED.timeouts)
       this.failedMs = this.plane.clock.ms
       this.tell('target.unreachable', { reason: 'timeout', detail: why })
     }
@@ -171,6 +178,7 @@ export abstract class Connection implements ModbusHost, Timed {
       return
     }
     this.said = null
+    this.known = this.plane.knows(this.peer)
     const { conduit } = listener
     former.cells[former.bases.open]--
     conduit.cells[conduit.bases.open]++
@@ -230,6 +238,7 @@ export abstract class Connection implements ModbusHost, Timed {
     this.plane.limits.disconnect(this.clientSlot, this.targetSlot)
     this.plane.releaseSlots([this.clientSlot, this.targetSlot])
     this.plane.forget(this)
+    if (!ORDERLY.has(this.ending) && this.known) countWatched(this.listener, WATCHED.lost)
     this.tell('connection.closed', {
       detail: this.ending === '' ? 'closed by its ends' : this.ending,
       bytes_in: this.bytesIn,
@@ -285,6 +294,8 @@ export abstract class Connection implements ModbusHost, Timed {
     exception: number,
   ): void {
     const { storm } = this.plane
+    if (kind === 'timeout') countWatched(this.listener, WATCHED.timeouts)
+    else if (kind !== 'tolerated' && !would && this.known) countWatched(this.listener, WATCHED.denials)
     const code = buf === null || adu + 7 >= end ? 0 : kind === 'request' ? buf[adu + 7] : buf[adu + 7] & 0x7f
     const verdict = kind === 'request' ? (would ? 0x10000 : 0) | (code << 8) | reason : -1
     const again = this.said !== null && verdict === this.saidVerdict && storm.again(this.said, this.plane.wallMs())
@@ -379,4 +390,10 @@ const identifiers = (buf: Uint8Array, adu: number): number =>
 export function countConnection(listener: ListenerPlan, reason: number, would: boolean): void {
   const { cells, bases } = listener.conduit
   cells[bases.connections + (would ? WOULD_DENY : 0) + reason]++
+}
+
+/** Counts what a cut-over of the conduit is watched by: one of `WATCHED`. */
+export function countWatched(listener: ListenerPlan, cell: number): void {
+  const { cells, bases } = listener.conduit
+  cells[bases.watched + cell]++
 }

@@ -7,8 +7,9 @@ import type { SharedLimits } from '../limits/shared-limits.ts'
 import { RECORD_DEFAULTS } from '../policy/model.ts'
 import { REASON, REASONS } from '../protocols/reason.ts'
 import type { EventInput, EventName } from '../records/catalogue.ts'
+import { WATCHED } from '../records/counters.ts'
 import { WorkerClock } from './clock.ts'
-import { type Connection, countConnection, type Peer } from './connection.ts'
+import { type Connection, countConnection, countWatched, type Peer } from './connection.ts'
 import type { ListenerPlan, Plan } from './plan.ts'
 import { Storm } from './storm.ts'
 import { TimerWheel } from './timer-wheel.ts'
@@ -128,6 +129,7 @@ export class DataPlane {
 
   private refuse(listener: ListenerPlan, peer: Peer, reason: number, detail: string): null {
     countConnection(listener, reason, false)
+    if (this.knows(peer)) countWatched(listener, WATCHED.denials)
     this.tellPair('connection.refused', listener, peer, reason, detail)
     return null
   }
@@ -136,6 +138,11 @@ export class DataPlane {
     const key = `${event} ${listener.key} ${peer.text} ${reason}`
     const fields = { reason: REASONS[reason], mode: listener.conduit.conduit.mode, detail }
     this.storm.say(key, this.wallMs(), () => ({ event, ...this.pairFields(listener, peer), ...fields }))
+  }
+
+  /** Whether a client is an asset of the document. */
+  knows(peer: Peer): boolean {
+    return this.plan?.assetName(peer.address) !== undefined
   }
 
   pairFields(listener: ListenerPlan, peer: Peer): Partial<EventInput> {

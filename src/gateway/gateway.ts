@@ -1,19 +1,34 @@
-/** A whole gateway: records, metrics page and workers, from its policy's file to its last event. */
+/** A whole gateway: records, metrics page, control socket and workers, from its policy's file to its last event. */
 import { BaselineKeeper } from '../baseline/keeper.ts'
-import type { Finding, Policy } from '../policy/model.ts'
+import { formatFinding } from '../policy/findings.ts'
+import { checkPolicy, type LoadedPolicy, loadPolicy, type Modes } from '../policy/load.ts'
+import type { Finding, Mode, Policy } from '../policy/model.ts'
+import type { EventInput } from '../records/catalogue.ts'
 import { MetricsServer } from '../records/http.ts'
 import { Metrics } from '../records/metrics.ts'
 import { Recorder } from '../records/recorder.ts'
 import { VERSION } from '../version.ts'
+import { carryOut } from './control/acts.ts'
+import { ControlServer } from './control/server.ts'
 import { unavailable } from './linux/syscalls.ts'
 import { listenKey } from './plan.ts'
+import { baselineView } from './rollout/baseline.ts'
+import { Rollout, type RolloutHost } from './rollout/rollout.ts'
 import { ListenError, Supervisor } from './supervisor.ts'
 
 /** The gateway cannot start: one line for a person. */
 export class StartError extends Error {}
 
+/** How often planned cut-overs and watches are looked at. */
+const TICK_MS = 500
+
 export class Gateway {
+  /** In force, with the modes in force. */
   private policy: Policy
+  /** The same as its document says it. */
+  private document: Policy
+  /** The document itself; null: the policy came without one. */
+  private bytes: Uint8Array | null
   private readonly recorder: Recorder
   private readonly metrics: Metrics
   private readonly page: MetricsServer
@@ -21,12 +36,22 @@ export class Gateway {
   private readonly io: 'epoll' | 'net'
   /** Why the portable transport is used where it was not asked for. */
   private readonly ioDetail: string
+  /** null: modes are the document's. */
+  readonly rollout: Rollout | null
+  private readonly control: ControlServer | null
   private ready = false
   /** null: the policy asks for none. */
   private keeper: BaselineKeeper | null = null
+  private readonly started = performance.now()
+  /** What changes the policy in force comes one after another. */
+  private turn: Promise<unknown> = Promise.resolve()
+  private ticking: NodeJS.Timeout | undefined
+  private busy = false
 
-  constructor(policy: Policy) {
-    this.policy = policy
+  /** @param bytes the document that the policy was made of */
+  constructor(policy: Policy, bytes: Uint8Array | null = null) {
+    this.document = policy
+    this.bytes = bytes
     const { gateway } = policy
     if (gateway === null || gateway.listeners.length === 0) {
       throw new StartError(`${policy.file}: no gateway.listeners: there is nothing to open`)
@@ -38,8 +63,57 @@ export class Gateway {
     this.io = missing === null ? 'epoll' : 'net'
     this.ioDetail = gateway.io === 'net' ? '' : (missing ?? '')
     if (gateway.io === 'epoll' && missing !== null) throw new StartError(`gateway.io: epoll cannot be had: ${missing}`)
-    this.supervisor = new Supervisor(policy, this.io, this.recorder, this.metrics)
+    const { control } = gateway
+    this.rollout = control === null ? null : new Rollout(control.stateDirectory, this.rolloutHost())
+    this.control =
+      control === null
+        ? null
+        : new ControlServer(
+            control.socket,
+            (request, asker) => carryOut(this, request, asker),
+            (detail) => this.recorder.record({ event: 'control.failed', control: control.socket, detail }),
+          )
+    this.policy = this.withModes(policy, bytes)
+    this.supervisor = new Supervisor(this.policy, this.io, this.recorder, this.metrics, (event) =>
+      this.rollout?.hear(event),
+    )
     this.supervisor.onShare = (worker, share) => this.keeper?.take(worker, share)
+  }
+
+  /** The policy with the modes that were kept. @throws StartError where it has errors that its document has not */
+  private withModes(document: Policy, bytes: Uint8Array | null): Policy {
+    const { policy, findings } = this.overlaid(document, bytes, this.rollout?.modesFor(document) ?? NO_MODES)
+    if (policy !== null) return policy
+    const errors = findings.filter((finding) => finding.severity === 'error').map(formatFinding)
+    throw new StartError(`the modes that were kept need a document without these errors:\n${errors.join('\n')}`)
+  }
+
+  private overlaid(
+    document: Policy,
+    bytes: Uint8Array | null,
+    modes: Modes,
+  ): Pick<LoadedPolicy, 'policy' | 'findings'> {
+    if (document.conduits.every(({ id, mode }) => (modes.get(id) ?? mode) === mode)) {
+      return { policy: document, findings: [] }
+    }
+    if (bytes !== null) return checkPolicy(document.file, bytes, modes)
+    const conduits = document.conduits.map((conduit) => ({ ...conduit, mode: modes.get(conduit.id) ?? conduit.mode }))
+    return { policy: { ...document, conduits }, findings: [] }
+  }
+
+  private rolloutHost(): RolloutHost {
+    return {
+      record: (event) => this.recorder.record(event),
+      document: () => this.document,
+      modes: () => modesOf(this.policy),
+      errorsWith: (modes) =>
+        this.overlaid(this.document, this.bytes, modes).findings.filter((finding) => finding.severity === 'error'),
+      apply: (modes, because) => this.switchModes(modes, because),
+      counts: (conduit) => this.metrics.watched(conduit),
+      baseline: (conduit, at) =>
+        baselineView(this.policy, conduit, at ?? this.policy.gateway?.baseline?.directory ?? null),
+      rolledBack: (conduit, cause) => this.metrics.rolledBack(conduit, cause),
+    }
   }
 
   /** Opens all; rejects with `StartError` and one line where something cannot be had. */
@@ -52,6 +126,7 @@ export class Gateway {
     await this.keepBaseline()
     let metrics: string | undefined
     try {
+      await this.control?.listen()
       if (gateway?.metrics) {
         const { host, port } = gateway.metrics
         metrics = await this.page.listen(host, port).catch((error: NodeJS.ErrnoException) => {
@@ -60,6 +135,7 @@ export class Gateway {
       }
       await this.supervisor.start()
     } catch (error) {
+      await this.control?.close()
       await this.supervisor.stop(0)
       await this.keeper?.close()
       await this.page.close()
@@ -67,9 +143,27 @@ export class Gateway {
       throw error instanceof StartError ? error : new StartError((error as Error).message)
     }
     this.inForce()
+    this.rollout?.start()
     this.ready = true
     const listeners = gateway?.listeners.map((l) => `${listenKey(l.listen)} -> ${l.target.name}`).join(', ')
-    this.recorder.record({ event: 'gateway.ready', version: VERSION, io: this.io, listeners, metrics })
+    const control = gateway?.control?.socket
+    this.recorder.record({ event: 'gateway.ready', version: VERSION, io: this.io, listeners, metrics, control })
+    if (this.rollout !== null) this.ticking = setInterval(() => this.tick(), TICK_MS)
+  }
+
+  private tick(): void {
+    if (this.busy || this.rollout === null) return
+    this.busy = true
+    void this.exclusive(async () => this.rollout?.tick()).finally(() => {
+      this.busy = false
+    })
+  }
+
+  /** One change of the policy after another. */
+  exclusive<T>(change: () => Promise<T>): Promise<T> {
+    const next = this.turn.then(change)
+    this.turn = next.catch(() => {})
+    return next
   }
 
   /** Keeps the baseline that the policy in force asks for, or none. */
@@ -94,55 +188,128 @@ export class Gateway {
 
   private inForce(): void {
     const { policy } = this
-    this.metrics.policyLoaded(
-      policy.sha256,
-      policy.file,
-      new Map(policy.conduits.map((c) => [c.id, c.mode === 'enforce'])),
-    )
+    this.showModes()
     this.recorder.record({ event: 'policy.loaded', file: policy.file })
   }
 
-  /** Puts a reloaded policy into force, or says why the one in force stays. */
-  async reload(policy: Policy | null, findings: readonly Finding[]): Promise<void> {
-    if (policy === null) {
-      const errors = findings.filter((finding) => finding.severity === 'error')
-      for (const { file, line, column, id, message } of errors) {
-        this.recorder.record({ event: 'policy.rejected', file, line, column, finding: id, detail: message })
+  private showModes(): void {
+    const { sha256, file, conduits } = this.policy
+    this.metrics.policyLoaded(sha256, file, new Map(conduits.map((c) => [c.id, c.mode === 'enforce'])))
+  }
+
+  /** Puts a reloaded policy into force, or says why the one in force stays. @returns '' or why */
+  reload(document: Policy | null, findings: readonly Finding[], bytes: Uint8Array | null = null): Promise<string> {
+    return this.exclusive(() => this.reloadNow(document, findings, bytes))
+  }
+
+  /** As SIGHUP does, for the control socket; not while `exclusive` runs. */
+  reloadFile(): Promise<string> {
+    return this.exclusive(async () => {
+      const { file } = this.policy
+      try {
+        const { policy, findings, bytes } = loadPolicy(file)
+        return await this.reloadNow(policy, findings, bytes)
+      } catch (error) {
+        return this.reject(file, (error as Error).message)
       }
-      this.metrics.reloaded('rejected')
-      return
-    }
+    })
+  }
+
+  private async reloadNow(
+    document: Policy | null,
+    findings: readonly Finding[],
+    bytes: Uint8Array | null,
+  ): Promise<string> {
+    if (document === null) return this.rejectAll(findings)
+    const overlaid = this.overlaid(document, bytes, this.rollout?.modesFor(document) ?? NO_MODES)
+    const { policy } = overlaid
+    if (policy === null) return this.rejectAll(overlaid.findings)
     try {
       if (policy.gateway === null) throw new Error('no gateway section')
       await this.supervisor.reload(policy)
     } catch (error) {
-      this.reject(policy.file, (error as Error).message)
-      return
+      return this.reject(policy.file, (error as Error).message)
     }
-    const former = new Map(this.policy.conduits.map((conduit) => [conduit.id, conduit.mode]))
+    const former = modesOf(this.policy)
     const kept = keptUntilRestart(this.policy, policy)
     this.policy = policy
+    this.document = document
+    this.bytes = bytes
     await this.recorder.configure(policy.sha256, policy.gateway)
     await this.keepBaseline()
     this.metrics.reloaded('loaded')
     this.inForce()
-    this.warn(findings)
+    this.warn(policy === document ? findings : overlaid.findings)
     if (kept !== '') {
       const detail = `changed, but in force from the next start only: ${kept}`
       this.recorder.record({ event: 'policy.warning', file: policy.file, finding: 'needs-restart', detail })
     }
-    for (const { id, mode } of policy.conduits) {
+    this.tellModes(former, () => ({ cause: 'reload' }))
+    this.rollout?.reloaded()
+    return ''
+  }
+
+  private tellModes(former: Modes, because: (conduit: string) => Partial<EventInput>): void {
+    for (const { id, mode } of this.policy.conduits) {
       const before = former.get(id)
-      if (before !== undefined && before !== mode) {
-        this.recorder.record({ event: 'mode.changed', conduit: id, from_mode: before, mode })
-      }
+      if (before === undefined || before === mode) continue
+      this.recorder.record({ event: 'mode.changed', conduit: id, from_mode: before, mode, ...because(id) })
     }
   }
 
-  /** A reload that failed before there was a document to speak of. */
-  reject(file: string, detail: string): void {
+  /** Puts other modes of the same document into force. Rejects where it cannot. */
+  private async switchModes(modes: Modes, because: (conduit: string) => Partial<EventInput>): Promise<void> {
+    const { policy, findings } = this.overlaid(this.document, this.bytes, modes)
+    if (policy === null) throw new Error(findings.map(formatFinding).join('; '))
+    await this.supervisor.reload(policy)
+    const former = modesOf(this.policy)
+    this.policy = policy
+    this.showModes()
+    this.tellModes(former, because)
+  }
+
+  private rejectAll(findings: readonly Finding[]): string {
+    const errors = findings.filter((finding) => finding.severity === 'error')
+    for (const { file, line, column, id, message } of errors) {
+      this.recorder.record({ event: 'policy.rejected', file, line, column, finding: id, detail: message })
+    }
+    this.metrics.reloaded('rejected')
+    return errors.map(formatFinding).join('\n')
+  }
+
+  /** A reload that failed before there was a document to speak of. @returns why */
+  reject(file: string, detail: string): string {
     this.recorder.record({ event: 'policy.rejected', file, detail })
     this.metrics.reloaded('rejected')
+    return detail
+  }
+
+  /** An event of the control socket's. */
+  record(event: EventInput): void {
+    this.recorder.record(event)
+  }
+
+  /** What `headgate status` shows. */
+  status(): Record<string, unknown> {
+    const { file, sha256, conduits, gateway } = this.policy
+    const rollout = this.rollout?.status() ?? { planned: {}, watches: {}, overrides: {} }
+    return {
+      version: VERSION,
+      gateway: gateway?.name,
+      pid: process.pid,
+      io: this.io,
+      uptime_seconds: Math.round((performance.now() - this.started) / 1000),
+      time: new Date().toISOString(),
+      policy: { file, sha256 },
+      conduits: conduits.map(({ id, mode }) => ({
+        conduit: id,
+        mode,
+        document_mode: this.document.conduits.find((one) => one.id === id)?.mode ?? mode,
+        changed: rollout.overrides[id] ?? null,
+        planned: rollout.planned[id] ?? null,
+        watch: rollout.watches[id] ?? null,
+      })),
+    }
   }
 
   /** Ends a stop that waits for outstanding requests. */
@@ -152,7 +319,11 @@ export class Gateway {
 
   async stop(signal: string): Promise<void> {
     this.ready = false
+    clearInterval(this.ticking)
     this.recorder.record({ event: 'gateway.stopping', signal })
+    await this.control?.close()
+    await this.turn
+    this.rollout?.stop()
     await this.supervisor.stop(this.policy.gateway?.drainMs ?? 0)
     await this.keeper?.close()
     this.recorder.record({ event: 'gateway.stopped' })
@@ -161,9 +332,13 @@ export class Gateway {
   }
 }
 
+const NO_MODES: Modes = new Map()
+
+const modesOf = (policy: Policy): Map<string, Mode> => new Map(policy.conduits.map(({ id, mode }) => [id, mode]))
+
 /** Settings of the gateway's that a reload would change but cannot. */
 function keptUntilRestart(former: Policy, next: Policy): string {
-  const settings = ['metrics', 'workers', 'io', 'log'] as const
+  const settings = ['metrics', 'workers', 'io', 'log', 'control'] as const
   const changed = settings.filter(
     (key) => JSON.stringify(former.gateway?.[key]) !== JSON.stringify(next.gateway?.[key]),
   )

@@ -11,6 +11,7 @@ import type { BaselineShare } from '../baseline/live.ts'
 import { valuesBytes } from '../limits/present-values.ts'
 import { limitsBytes, SharedLimits } from '../limits/shared-limits.ts'
 import type { Policy } from '../policy/model.ts'
+import type { EventInput } from '../records/catalogue.ts'
 import { cellsBytes, layoutOf } from '../records/counters.ts'
 import type { Metrics } from '../records/metrics.ts'
 import type { Recorder } from '../records/recorder.ts'
@@ -61,6 +62,7 @@ const ONE = new Uint8Array(new BigUint64Array([1n]).buffer)
 export class Supervisor {
   private readonly recorder: Recorder
   private readonly metrics: Metrics
+  private readonly heard: (event: EventInput) => void
   private readonly io: 'epoll' | 'net'
   private readonly members: Member[] = []
   private readonly workers: number
@@ -77,7 +79,15 @@ export class Supervisor {
   /** Takes what a worker has for the baseline. */
   onShare: (worker: number, share: BaselineShare) => void = () => {}
 
-  constructor(policy: Policy, io: 'epoll' | 'net', recorder: Recorder, metrics: Metrics) {
+  /** @param heard is given every event of the workers */
+  constructor(
+    policy: Policy,
+    io: 'epoll' | 'net',
+    recorder: Recorder,
+    metrics: Metrics,
+    heard: (event: EventInput) => void = () => {},
+  ) {
+    this.heard = heard
     this.policy = policy
     this.io = io
     this.recorder = recorder
@@ -199,8 +209,12 @@ export class Supervisor {
   }
 
   private onMessage(member: Member, message: FromWorker): void {
-    if (message.type === 'events') for (const event of message.events) this.recorder.record(event)
-    else if (message.type === 'baseline') this.onShare(member.index, message.share)
+    if (message.type === 'events') {
+      for (const event of message.events) {
+        this.recorder.record(event)
+        this.heard(event)
+      }
+    } else if (message.type === 'baseline') this.onShare(member.index, message.share)
     else if (message.type === 'drained') member.drained()
     else if (message.type === 'wake') {
       member.wakeFd = message.fd

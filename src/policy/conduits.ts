@@ -4,7 +4,7 @@ import type { Path } from './document.ts'
 import { didYouMean, show } from './findings.ts'
 import { buildLimits, buildTimeouts } from './limits-section.ts'
 import { buildRules } from './modbus-rules.ts'
-import type { Conduit, ConduitProtocol, ModbusProtocol } from './model.ts'
+import type { Conduit, ConduitProtocol, ModbusProtocol, Mode } from './model.ts'
 import { buildOpcUa, isOpcUa } from './opcua-section.ts'
 import type { RuleContext } from './rule-context.ts'
 import {
@@ -22,12 +22,15 @@ import type { Zones } from './zones.ts'
 /** How documents write the name of the protocol. */
 export const isModbus = (protocol: string): boolean => /^modbus([\s/_-]*tcp)?(\/ip)?$/i.test(protocol.trim())
 
-export function buildConduits(check: Check, zones: Zones, raw: unknown): Conduit[] {
+/** @param modes by conduit id: what stands in place of the document's own */
+export function buildConduits(check: Check, zones: Zones, raw: unknown, modes: ReadonlyMap<string, Mode>): Conduit[] {
   const conduits: Conduit[] = []
   for (const [index, conduit] of (Array.isArray(raw) ? raw : []).entries()) {
     const path = ['conduits', index]
     if (typeof conduit !== 'object' || conduit === null || typeof conduit.conduit_id !== 'string') continue
-    const built = buildConduit(check, zones, conduit as ConduitDocument, path)
+    const document = conduit as ConduitDocument
+    const mode = modes.get(document.conduit_id) ?? (document.mode === 'enforce' ? 'enforce' : 'monitor')
+    const built = buildConduit(check, zones, document, mode, path)
     if (conduits.some((one) => one.id === built.id)) {
       check.error([...path, 'conduit_id'], 'duplicate-name', `found conduit ${show(built.id)} twice, expected it once`)
     }
@@ -44,7 +47,7 @@ export function buildConduits(check: Check, zones: Zones, raw: unknown): Conduit
   return conduits
 }
 
-function buildConduit(check: Check, zones: Zones, raw: ConduitDocument, path: Path): Conduit {
+function buildConduit(check: Check, zones: Zones, raw: ConduitDocument, mode: Mode, path: Path): Conduit {
   const connects = (Array.isArray(raw.connects) ? raw.connects : []).flatMap((text, index) =>
     typeof text === 'string' ? (zones.zone(check, text, [...path, 'connects', index]) ?? []) : [],
   )
@@ -53,7 +56,6 @@ function buildConduit(check: Check, zones: Zones, raw: ConduitDocument, path: Pa
   }
   const level = parseSecurityLevel(raw.security_level)
   const until = raw.monitor_until === undefined ? null : parseDate(raw.monitor_until)
-  const mode = raw.mode === 'enforce' ? 'enforce' : 'monitor'
   const protocols: ConduitProtocol[] = []
   const raws: readonly unknown[] = Array.isArray(raw.protocols_allowed) ? raw.protocols_allowed : []
   for (const [index, protocol] of raws.entries()) {

@@ -8,7 +8,7 @@ import { buildConduits } from './conduits.ts'
 import { MAX_DOCUMENT_BYTES, SourceDocument } from './document.ts'
 import { compareFindings, show } from './findings.ts'
 import { buildGateway } from './gateway-section.ts'
-import type { Finding, Policy, Suppression } from './model.ts'
+import type { Finding, Mode, Policy, Suppression } from './model.ts'
 import { isOpcUa } from './opcua-section.ts'
 import { documentSchema } from './schema.ts'
 import { Zones } from './zones.ts'
@@ -25,7 +25,13 @@ export interface LoadedPolicy {
   claims: Claim[]
   /** What is told in `lint` of the document, for `assurance/lint.ts`; the places of things in it. */
   source: SourceDocument
+  /** The document as it was read. */
+  bytes: Uint8Array
 }
+
+/** Modes by conduit id that stand in place of the document's: what a cut-over or a roll-back has made of them. */
+export type Modes = ReadonlyMap<string, Mode>
+const AS_WRITTEN: Modes = new Map()
 
 /** @throws PolicyUnreadable where there is no such file, no permission, or far too much of it */
 export function loadPolicy(file: string): LoadedPolicy {
@@ -35,15 +41,16 @@ export function loadPolicy(file: string): LoadedPolicy {
 /**
  * @param file path, for messages
  * @param bytes the document as it stands in the file
+ * @param modes what stands in place of the document's own
  */
-export function checkPolicy(file: string, bytes: Uint8Array): LoadedPolicy {
+export function checkPolicy(file: string, bytes: Uint8Array, modes: Modes = AS_WRITTEN): LoadedPolicy {
   const source = new SourceDocument(bytes)
   const check = new Check(file, source)
-  const policy = source.value === undefined ? null : build(check, bytes)
+  const policy = source.value === undefined ? null : build(check, bytes, modes)
   const claims = policy === null ? [] : holdClaims(source.value, policy, source)
   reportClaims(check, claims)
   check.findings.sort(compareFindings)
-  return { policy: check.failed ? null : policy, findings: check.findings, claims, source }
+  return { policy: check.failed ? null : policy, findings: check.findings, claims, source, bytes }
 }
 
 /**
@@ -63,7 +70,7 @@ function reportClaims(check: Check, claims: readonly Claim[]): void {
   }
 }
 
-function build(check: Check, bytes: Uint8Array): Policy | null {
+function build(check: Check, bytes: Uint8Array, modes: Modes): Policy | null {
   const { value } = check.source
   if (value === null || typeof value !== 'object' || Array.isArray(value)) {
     check.error([], 'bad-value', 'found no policy document, expected a map with the keys zones and conduits')
@@ -72,7 +79,7 @@ function build(check: Check, bytes: Uint8Array): Policy | null {
   check.structure(documentSchema(z.unknown()), value)
   const document = value as Record<string, unknown>
   const zones = new Zones(check, document.zones)
-  const conduits = buildConduits(check, zones, document.conduits)
+  const conduits = buildConduits(check, zones, document.conduits, modes)
   const gateway = buildGateway(check, zones, conduits, document.gateway)
   return {
     file: check.file,

@@ -368,6 +368,14 @@ export const RECORD_DEFAULTS = {
   stormMs: 60_000,
 } as const
 
+/** The control socket; paths are absolute. */
+export interface Control {
+  socket: string
+  stateDirectory: string
+}
+
+export const CONTROL_DEFAULTS = { socket: '/run/headgate/control.sock', stateDirectory: '/var/lib/headgate' } as const
+
 export interface Gateway {
   name: string
   /** Number of worker threads; 0: as many as cores (`auto`). */
@@ -382,6 +390,8 @@ export interface Gateway {
   /** Alike events are told once in this time, in milliseconds; default 60 s. */
   stormMs: number
   metrics: { host: string; port: number } | null
+  /** null: no socket, and modes are the document's. */
+  control: Control | null
   log: { level: 'debug' | 'info' | 'warn' | 'error' }
   /** How long SIGTERM waits for outstanding requests, in milliseconds. */
   drainMs: number

@@ -511,6 +511,13 @@ const baseline = z.strictObject({
   directory: file.describe('Where baseline.json is kept; made where there is none. It is written every half minute.'),
 })
 
+const control = z.strictObject({
+  socket: file.optional().describe('Path of the Unix socket; mode 0660. Default: /run/headgate/control.sock.'),
+  state_directory: file
+    .optional()
+    .describe('Where modes, planned cut-overs and watches are kept over a restart. Default: /var/lib/headgate.'),
+})
+
 export const gatewaySchema = z.strictObject({
   name: name.optional().describe('In every event. Default: headgate.'),
   workers: z
@@ -538,6 +545,11 @@ export const gatewaySchema = z.strictObject({
     .optional()
     .describe(
       'What conduits that monitor carry is learned: clients, functions, addresses, values, rates. Default: no.',
+    ),
+  control: control
+    .optional()
+    .describe(
+      'Local socket for cutover, rollback, status and the like. Default: none; `control: {}` has all defaults.',
     ),
   storm_interval: duration(MS.second, MS.hour)
     .optional()

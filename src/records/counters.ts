@@ -16,6 +16,16 @@ export const RESPONSE_BOUNDS_US = [
 /** Quirks in the order of the session's `TOLERATE`. */
 const QUIRK_CELLS = 5
 
+/** Cells by which a cut-over is watched; of connections and requests of known clients, and of targets. */
+export const WATCHED = {
+  /** Requests, responses and connections that were denied, of a client whose traffic was normal before. */
+  denials: 0,
+  /** Requests that a target did not answer in time, and targets that could not be reached. */
+  timeouts: 1,
+  /** Connections of known clients that ended otherwise than by their ends. */
+  lost: 2,
+} as const
+
 /** Indexes of the cells of one conduit's protocol. */
 export interface CellBases {
   conduit: string
@@ -31,6 +41,8 @@ export interface CellBases {
   open: number
   pending: number
   tolerated: number
+  /** What a cut-over is watched by, in the order of `WATCHED`. */
+  watched: number
   /** Allowed, denied and would-denied, for each rule. */
   rules: number
   ruleNames: string[]
@@ -73,6 +85,7 @@ export function layoutOf(policy: Policy): CounterLayout {
         open: take(1),
         pending: take(1),
         tolerated: take(QUIRK_CELLS),
+        watched: take(3),
         rules: take(protocol.rules.length * 3),
         ruleNames: protocol.rules.map((rule) => rule.name),
         targets: targetsOf(policy, conduit.id).map((name) => ({ name, histogram: take(HISTOGRAM_CELLS) })),

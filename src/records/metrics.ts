@@ -6,7 +6,14 @@ import { Counter, collectDefaultMetrics, Gauge, type Metric, Registry } from 'pr
 import { QUIRKS } from '../policy/model.ts'
 import { functionName } from '../protocols/modbus/function-codes.ts'
 import { REASONS, WOULD_DENY } from '../protocols/reason.ts'
-import { type CellBases, type CounterLayout, HISTOGRAM_CELLS, RESPONSE_BOUNDS_US, VERDICTS } from './counters.ts'
+import {
+  type CellBases,
+  type CounterLayout,
+  HISTOGRAM_CELLS,
+  RESPONSE_BOUNDS_US,
+  VERDICTS,
+  WATCHED,
+} from './counters.ts'
 import type { Recorder } from './recorder.ts'
 
 /** Counts of one conduit's protocol, in the layout of its cells but with rules by name. */
@@ -53,6 +60,10 @@ export class Metrics {
   private readonly bytes
   private readonly ruleRequests
   private readonly tolerated
+  private readonly knownDenials
+  private readonly targetFailures
+  private readonly knownLost
+  private readonly rollbacks
   private readonly workerCpu
   private readonly enforcing
   private readonly policyInfo
@@ -122,6 +133,25 @@ export class Metrics {
       'conduit',
       'quirk',
     ])
+    this.knownDenials = counter('known_client_denials_total', 'Denials of clients whose traffic was normal before.', [
+      'conduit',
+    ])
+    this.targetFailures = counter(
+      'target_failures_total',
+      'Requests that a target did not answer in time, and targets that could not be reached.',
+      ['conduit'],
+    )
+    this.knownLost = counter(
+      'known_client_connections_lost_total',
+      'Connections of known clients that ended otherwise than by their ends.',
+      ['conduit'],
+    )
+    this.rollbacks = new Counter({
+      name: 'headgate_rollbacks_total',
+      help: 'Conduits that went back to monitor: by hand (rollback), or by themselves (automatic-rollback).',
+      labelNames: ['conduit', 'cause'],
+      registers,
+    })
     this.workerCpu = counter('worker_cpu_seconds_total', 'CPU time of each worker thread.', ['worker'])
     this.events = counter('events_total', 'Events by sink and what became of them.', ['sink', 'result'])
     this.sinkUp = gauge('sink_up', '1 where the sink takes events.', ['sink'])
@@ -184,6 +214,26 @@ export class Metrics {
 
   reloaded(result: 'loaded' | 'rejected'): void {
     this.reloads.labels({ result }).inc()
+  }
+
+  rolledBack(conduit: string, cause: 'rollback' | 'automatic-rollback'): void {
+    this.rollbacks.labels({ conduit, cause }).inc()
+  }
+
+  /** What a conduit's cut-over is watched by, counted since the gateway's start, over all its protocols. */
+  watched(conduit: string): Record<keyof typeof WATCHED, number> {
+    const counts = { denials: 0, timeouts: 0, lost: 0 }
+    const add = (at: (cell: number) => number): void => {
+      for (const key of ['denials', 'timeouts', 'lost'] as const) counts[key] += at(WATCHED[key])
+    }
+    for (const { layout, cells } of [...this.sources.values()].flat()) {
+      for (const bases of layout.conduits) if (bases.conduit === conduit) add((cell) => cells[bases.watched + cell])
+    }
+    for (const bases of this.layout.conduits) {
+      const kept = bases.conduit === conduit ? this.retired.get(this.key(bases)) : undefined
+      if (kept !== undefined) add((cell) => kept.cells[bases.watched - bases.requests + cell])
+    }
+    return counts
   }
 
   workerRestarted(): void {
@@ -271,6 +321,9 @@ export class Metrics {
       this.bytes.labels({ conduit, protocol, direction: 'out' }).inc(at(bases.bytesOut))
       this.open.labels({ conduit, protocol }).set(at(bases.open))
       this.pending.labels({ conduit }).inc(at(bases.pending))
+      this.knownDenials.labels({ conduit }).inc(at(bases.watched + WATCHED.denials))
+      this.targetFailures.labels({ conduit }).inc(at(bases.watched + WATCHED.timeouts))
+      this.knownLost.labels({ conduit }).inc(at(bases.watched + WATCHED.lost))
       for (const [i, quirk] of QUIRKS.entries()) {
         const count = at(bases.tolerated + i)
         if (count > 0) this.tolerated.labels({ conduit, quirk }).inc(count)

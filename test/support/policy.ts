@@ -167,6 +167,7 @@ export function modbusPolicy(conduits: ConduitText[], gateway: GatewayText = {})
       baseline: gateway.baseline ?? null,
       stormMs: gateway.stormMs ?? 60_000,
       metrics: gateway.metrics ?? null,
+      control: null,
       log: { level: 'debug' },
       drainMs: gateway.drainMs ?? 1000,
     },

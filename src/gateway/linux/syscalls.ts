@@ -36,6 +36,7 @@ const SO_ERROR = 4
 const SO_KEEPALIVE = 9
 const SO_LINGER = 13
 const SO_REUSEPORT = 15
+const SO_PEERCRED = 17
 const IPPROTO_TCP = 6
 const TCP_NODELAY = 1
 const TCP_KEEPIDLE = 4
@@ -281,6 +282,17 @@ export class Syscalls {
     const length = this.memory.pointer(AREA.addressLength, 4)
     this.must('getsockopt', this.calls.getsockopt(fd, SOL_SOCKET, SO_ERROR, value, length))
     return this.memory.bytes.readInt32LE(AREA.option)
+  }
+
+  /** Who is at the other end of a Unix socket (unix(7), `struct ucred`), as of its connect. */
+  peer(fd: number): { pid: number; uid: number; gid: number } {
+    this.memory.bytes.writeUInt32LE(12, AREA.addressLength)
+    const value = this.memory.pointer(AREA.option, 12)
+    const length = this.memory.pointer(AREA.addressLength, 4)
+    this.must('getsockopt', this.calls.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, value, length))
+    const { bytes } = this.memory
+    const at = AREA.option
+    return { pid: bytes.readInt32LE(at), uid: bytes.readUInt32LE(at + 4), gid: bytes.readUInt32LE(at + 8) }
   }
 
   /** The local address of a socket. */

@@ -36,6 +36,7 @@ const KEYS: Record<string, string> = {
   bytes_out: 'out',
   file: 'filePath',
   evidence_file: 'filePath',
+  user: 'suser',
 }
 
 /** Fields that take a labelled custom key. */

@@ -29,9 +29,14 @@ function categories(name: string): { category: string[]; type: string[]; outcome
       return { category: ['network'], type: ['connection', 'error'], outcome: 'failure' }
     case 'policy':
     case 'mode':
-      return what === 'rejected'
+    case 'cutover':
+      return what === 'rejected' || what === 'failed'
         ? { category: ['configuration'], type: ['change', 'error'], outcome: 'failure' }
         : { category: ['configuration'], type: what === 'warning' ? ['info'] : ['change'] }
+    case 'control':
+      return what === 'accepted'
+        ? { category: ['configuration'], type: ['change'], outcome: 'success' }
+        : { category: ['configuration'], type: [what === 'refused' ? 'denied' : 'error'], outcome: 'failure' }
     case 'gateway':
       return { category: ['process'], type: [what === 'starting' ? 'start' : what === 'stopped' ? 'end' : 'info'] }
     case 'worker':
@@ -62,6 +67,7 @@ const PATHS: Record<string, string> = {
   bytes_in: 'source.bytes',
   bytes_out: 'destination.bytes',
   file: 'file.path',
+  user: 'user.name',
 }
 
 type Tree = { [key: string]: Tree | string | number | string[] }

@@ -1,0 +1,117 @@
+/**
+ * What known assets would have been denied in the last 24 hours, by conduit: one entry for each kind, bounded, and on the
+ * disk so that a restart does not forget it. It is fed by the events of the workers, of which storm control has made one
+ * for each kind and interval; so a kind is known at once, and its number after the interval.
+ */
+import { readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { z } from 'zod'
+import type { EventInput } from '../../records/catalogue.ts'
+import { writeWhole } from './state.ts'
+
+const FILE = 'would-deny.json'
+const MAX_BYTES = 16 << 20
+/** Kinds kept of one conduit; of more, only their number is kept. */
+const MAX_KINDS = 1000
+export const LEDGER_MS = 24 * 3_600_000
+
+const kindSchema = z.strictObject({
+  conduit: z.string(),
+  /** Asset that asked, what it asked, and why it would have been denied. */
+  client: z.string(),
+  target: z.string(),
+  what: z.string(),
+  reason: z.string(),
+  count: z.number(),
+  /** Milliseconds since the epoch. */
+  first: z.number(),
+  last: z.number(),
+})
+const fileSchema = z.strictObject({
+  headgate_would_deny: z.literal(1),
+  kinds: z.array(kindSchema).max(100_000),
+  overflow: z.record(z.string(), z.number()),
+})
+
+export type WouldDeny = z.infer<typeof kindSchema>
+
+const EVENTS = new Set(['request.would_deny', 'response.would_deny', 'connection.would_refuse'])
+
+export class Ledger {
+  readonly path: string
+  private readonly kinds = new Map<string, WouldDeny>()
+  /** By conduit: when a kind was last seen that there was no room for. */
+  private overflow = new Map<string, number>()
+  private dirty = false
+
+  /** @param directory of the state; what cannot be read there is left alone: the ledger begins anew */
+  constructor(directory: string) {
+    this.path = join(directory, FILE)
+    try {
+      if (statSync(this.path).size > MAX_BYTES) return
+      const file = fileSchema.parse(JSON.parse(readFileSync(this.path, 'utf8')))
+      for (const kind of file.kinds) this.kinds.set(keyOf(kind), kind)
+      this.overflow = new Map(Object.entries(file.overflow))
+    } catch {
+      // None yet, or none that can be used.
+    }
+  }
+
+  /** Takes an event of a worker. */
+  hear(event: EventInput, now: number): void {
+    if (!EVENTS.has(event.event) || event.client_asset == null) return
+    const count = Number(event.count ?? 1)
+    const kind: WouldDeny = {
+      conduit: String(event.conduit ?? ''),
+      client: String(event.client_asset),
+      target: String(event.target_asset ?? event.target ?? ''),
+      what: String(event.function ?? (event.event === 'connection.would_refuse' ? 'connection' : 'message')),
+      reason: String(event.reason ?? ''),
+      count,
+      first: now,
+      last: now,
+    }
+    const key = keyOf(kind)
+    const known = this.kinds.get(key)
+    if (known !== undefined) {
+      known.count += count
+      known.last = now
+    } else if (this.room(kind.conduit)) this.kinds.set(key, kind)
+    else this.overflow.set(kind.conduit, now)
+    this.dirty = true
+  }
+
+  private room(conduit: string): boolean {
+    let kinds = 0
+    for (const kind of this.kinds.values()) if (kind.conduit === conduit) kinds++
+    return kinds < MAX_KINDS
+  }
+
+  /** Kinds of a conduit that were seen in the last 24 hours, the latest first. A clock that was set back forgets none. */
+  recent(conduit: string, now: number): WouldDeny[] {
+    const recent = [...this.kinds.values()].filter((kind) => kind.conduit === conduit && now - kind.last < LEDGER_MS)
+    return recent.sort((a, b) => b.last - a.last)
+  }
+
+  /** Whether there were more kinds in that time than could be kept. */
+  overflowed(conduit: string, now: number): boolean {
+    return now - (this.overflow.get(conduit) ?? Number.NEGATIVE_INFINITY) < LEDGER_MS
+  }
+
+  /** Writes what has changed, and forgets what is too old. @throws where it cannot be written */
+  save(now: number): void {
+    for (const [key, kind] of this.kinds) {
+      if (now - kind.last < LEDGER_MS) continue
+      this.kinds.delete(key)
+      this.dirty = true
+    }
+    if (!this.dirty) return
+    const overflow = Object.fromEntries(this.overflow)
+    const file = { headgate_would_deny: 1, kinds: [...this.kinds.values()], overflow }
+    writeWhole(this.path, `${JSON.stringify(file)}\n`)
+    this.dirty = false
+  }
+}
+
+const keyOf = ({ conduit, client, target, what, reason }: WouldDeny): string =>
+  [conduit, client, target, what, reason].join('\n')
