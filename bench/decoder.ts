@@ -122,7 +122,6 @@ function session(learned: boolean | null): number[] {
     },
     finish: () => {},
     reset: () => {},
-    soon: () => {},
     redial: () => true,
     witness: (fromClient, buf, adu, end) => {
       baseline.clock[0] = Date.now() * 1000

@@ -23,6 +23,13 @@ const PAIR = {
   target_asset: 'PLC-01',
 }
 const WRITE = { transaction_id: 7, unit_id: 1, function: 'write-single-register', function_code: 6, address: 100 }
+const CHANNEL = {
+  protocol: 'opcua',
+  endpoint_url: 'opc.tcp://10.20.1.10:4840',
+  security_policy: 'Basic256Sha256',
+  security_mode: 'SignAndEncrypt',
+  certificate: '66f589941fed7069ffcd7b8e524035f4db1fd13d',
+}
 const C1 = 'C1-BPCS-OPS'
 const WHO = { user: 'alice', user_source: 'kernel', why: 'change 4711' }
 const MONITOR = { mode: 'monitor' }
@@ -131,6 +138,23 @@ const EXAMPLES: { [K in EventName]?: Record<string, string | number> } = {
     function_code: 3,
   },
   'response.tolerated': { ...PAIR, detail: 'unit-mismatch' },
+  'channel.opened': { ...PAIR, ...CHANNEL, rule: 'historian reads', visibility: 'header only', channel_id: 12 },
+  'channel.denied': {
+    ...PAIR,
+    ...CHANNEL,
+    reason: 'security',
+    detail: 'security policy Basic256',
+    security_policy: 'Basic256',
+    security_mode: 'undecided',
+  },
+  'channel.would_deny': { ...PAIR, ...CHANNEL, ...MONITOR, reason: 'security', detail: 'security policy Basic256' },
+  'channel.downgraded': {
+    ...PAIR,
+    ...CHANNEL,
+    reason: 'security',
+    security_mode: 'Sign',
+    detail: 'a channel of the mode Sign, where the policy wants SignAndEncrypt and Basic256Sha256',
+  },
   'target.unreachable': { ...PAIR, reason: 'timeout', detail: 'ECONNREFUSED' },
   'target.timeout': { ...PAIR, reason: 'timeout' },
   'target.dropped': PAIR,

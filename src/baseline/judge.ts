@@ -232,7 +232,6 @@ export class Judge {
       finish: nothing,
       reset: nothing,
       dropTarget: nothing,
-      soon: nothing,
       redial: () => true,
       witness: nothing,
       report: (

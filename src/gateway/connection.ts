@@ -8,9 +8,11 @@ import { ConnectionLimiter } from '../limits/shared-limits.ts'
 import { describeRequest, describeResponse } from '../protocols/modbus/describe.ts'
 import { describeFault, FAULT } from '../protocols/modbus/faults.ts'
 import { isWrite } from '../protocols/modbus/function-codes.ts'
-import { type ModbusHost, ModbusSession, type ReportKind } from '../protocols/modbus/session.ts'
+import type { ModbusHost, ModbusSession, ReportKind } from '../protocols/modbus/session.ts'
+import { functionChanges } from '../protocols/opcua/services.ts'
+import type { OpcUaHost, OpcUaReport } from '../protocols/opcua/terms.ts'
 import { REASON, REASONS, WOULD_DENY } from '../protocols/reason.ts'
-import type { RequestLimiter } from '../protocols/session.ts'
+import type { RequestLimiter, Session } from '../protocols/session.ts'
 import type { EventInput, EventName } from '../records/catalogue.ts'
 import { WATCHED } from '../records/counters.ts'
 import type { DataPlane } from './data-plane.ts'
@@ -42,11 +44,19 @@ const EVENT_OF: Record<ReportKind, readonly [EventName, EventName]> = {
   timeout: ['target.timeout', 'target.timeout'],
 }
 
-export abstract class Connection implements ModbusHost, Timed {
+const OPCUA_EVENT_OF: Record<OpcUaReport['kind'], readonly [EventName, EventName]> = {
+  request: EVENT_OF.request,
+  response: EVENT_OF.response,
+  channel: ['channel.denied', 'channel.would_deny'],
+  downgraded: ['channel.downgraded', 'channel.downgraded'],
+  opened: ['channel.opened', 'channel.opened'],
+}
+
+export abstract class Connection implements ModbusHost, OpcUaHost, Timed {
   readonly plane: DataPlane
   readonly peer: Peer
   listener: ListenerPlan
-  readonly session: ModbusSession
+  readonly session: Session
   private clientSlot = -1
   private targetSlot = -1
   private readonly openedMs: number
@@ -86,8 +96,7 @@ export abstract class Connection implements ModbusHost, Timed {
     this.openedMs = plane.clock.ms
     this.known = plane.knows(peer)
     const { conduit } = listener
-    const table = conduit.table(peer.address, listener.target) ?? conduit.noTable()
-    this.session = new ModbusSession(this, plane.clock, listener.terms, table, this.limiter())
+    this.session = conduit.open(this, plane.clock, listener.target, peer.address, this.limiter())
     conduit.cells[conduit.bases.open]++
     this.follow()
   }
@@ -125,10 +134,6 @@ export abstract class Connection implements ModbusHost, Timed {
     if (this.ending !== '' || (this.failedMs !== -1 && ms - this.failedMs < REDIAL_MS)) return false
     this.startDial()
     return true
-  }
-
-  soon(): void {
-    this.plane.lookSoon(this)
   }
 
   protected startDial(): void {
@@ -175,6 +180,7 @@ export abstract class Connection implements ModbusHost, Timed {
     const former = this.listener.conduit
     const moved =
       listener === undefined ||
+      listener.conduit.kind !== former.kind ||
       listener.target.address.base !== this.listener.target.address.base ||
       listener.target.port !== this.listener.target.port
     if (moved) {
@@ -187,9 +193,9 @@ export abstract class Connection implements ModbusHost, Timed {
     former.cells[former.bases.open]--
     conduit.cells[conduit.bases.open]++
     this.listener = listener
-    const table = conduit.table(this.peer.address, listener.target)
+    const known = conduit.knows(this.peer.address, listener.target)
     const slots = this.plane.holdSlots(listener, this.peer)
-    if ((table === null && !conduit.terms.monitor) || slots === null) {
+    if ((!known && !conduit.monitor) || slots === null) {
       if (slots !== null) this.plane.releaseSlots(slots)
       this.session.close('no longer allowed by the policy')
       return
@@ -198,7 +204,7 @@ export abstract class Connection implements ModbusHost, Timed {
     const [client, target] = [this.clientSlot, this.targetSlot]
     ;[this.clientSlot, this.targetSlot] = slots
     this.follow()
-    this.session.adopt(listener.terms, table ?? conduit.noTable(), this.limiter())
+    conduit.adopt(this.session, listener.target, this.peer.address, this.limiter())
     this.plane.limits.disconnect(client, target)
     this.plane.releaseSlots([client, target])
   }
@@ -256,7 +262,8 @@ export abstract class Connection implements ModbusHost, Timed {
   /** Takes part in the baseline that is kept, or no longer does. */
   private follow(): void {
     const { plane, listener, peer } = this
-    const baseline = listener.terms.witnessed ? plane.baseline : null
+    const { kind, monitor } = listener.conduit
+    const baseline = kind === 'modbus' && monitor ? plane.baseline : null
     if (baseline === this.tracker) return
     this.unfollow()
     this.tracker = baseline
@@ -364,9 +371,29 @@ export abstract class Connection implements ModbusHost, Timed {
 
   private explain(kind: ReportKind, reason: number, code: number, buf: Uint8Array, adu: number, end: number): string {
     if (reason === REASON.rate) return 'over a limit of requests'
-    const { fault } = this.session
-    if (fault !== FAULT.NONE) return describeFault(fault, buf, adu + 7, end)
-    return kind === 'request' ? this.session.explain(reason, code) : ''
+    const session = this.session as ModbusSession
+    if (session.fault !== FAULT.NONE) return describeFault(session.fault, buf, adu + 7, end)
+    return kind === 'request' ? session.explain(reason, code) : ''
+  }
+
+  reportOpcUa({ kind, reason, would, rule, fn, detail, fields }: OpcUaReport): void {
+    const event = OPCUA_EVENT_OF[kind][would ? 1 : 0]
+    // Channels of different security are told apart.
+    const { security_policy: policy, security_mode: mode } = kind === 'request' || kind === 'response' ? {} : fields()
+    const key = `${event} ${this.pairKey} ${fn} ${reason} ${policy} ${mode}`
+    this.plane.storm.say(key, this.plane.wallMs(), () => {
+      const { conduit, protocol } = this.listener.conduit
+      const input: EventInput = {
+        ...this.event(event),
+        ...fields(),
+        mode: would ? 'monitor' : conduit.mode,
+        rule: rule >= 0 ? protocol.rules[rule]?.name : undefined,
+        reason: reason === REASON.allow ? undefined : REASONS[reason],
+        detail,
+      }
+      if (event === 'request.denied' && functionChanges(fn)) input.severity = 'warning'
+      return input
+    })
   }
 
   private get pairKey(): string {

@@ -18,7 +18,8 @@ import type { Recorder } from '../records/recorder.ts'
 import { WorkerClock } from './clock.ts'
 import { Descriptors, descriptorsBytes } from './linux/descriptors.ts'
 import type { FromWorker, ToWorker, WorkerSetup } from './messages.ts'
-import { listenKey, steppedTargets } from './plan.ts'
+import { steppedTargets } from './modbus-conduit.ts'
+import { listenKey } from './plan.ts'
 
 const MAX_WORKERS = 64
 /** When workers die this often within a minute, they are not victims of an accident: others come less often. */

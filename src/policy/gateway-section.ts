@@ -20,7 +20,7 @@ const DEFAULT_DRAIN_MS = 5000
 /** Protocols that Headgate carries. */
 const PROTOCOLS = ['Modbus/TCP', 'OPC UA'] as const
 /** Handlings of OPC UA for which there are listeners. */
-const CARRIED_HANDLINGS: readonly OpcUaProtocol['handling'][] = []
+const CARRIED_HANDLINGS: readonly OpcUaProtocol['handling'][] = ['inspect']
 
 export function buildGateway(check: Check, zones: Zones, conduits: readonly Conduit[], raw: unknown): Gateway | null {
   if (raw === undefined || typeof raw !== 'object' || raw === null) return null

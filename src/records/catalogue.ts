@@ -3,7 +3,7 @@
  * from it.
  */
 import { SEVERITIES, type SeverityName } from '../policy/model.ts'
-import type { REASONS } from '../protocols/reason.ts'
+import { REASONS } from '../protocols/reason.ts'
 
 export { SEVERITIES, type SeverityName }
 
@@ -47,6 +47,10 @@ export const EVENTS = {
   'response.denied': ['warning', 'A response did not reach its client.'],
   'response.would_deny': ['notice', 'A response that would be denied passed, since its conduit monitors.'],
   'response.tolerated': ['info', 'A response passed for a quirk that its rule tolerates.'],
+  'channel.opened': ['info', 'An OPC UA secure channel is open, and its security mode is known.'],
+  'channel.denied': ['warning', 'An OPC UA secure channel was refused or cut.'],
+  'channel.would_deny': ['notice', 'As channel.denied, in monitor mode: the channel went on.'],
+  'channel.downgraded': ['warning', 'A client asked for weaker security than the policy wants of it.'],
   'target.unreachable': ['error', 'A target could not be connected to.'],
   'target.timeout': ['warning', 'A target did not answer a request in time.'],
   'target.dropped': ['warning', 'The connection to a target was given up, as its stream could no longer be trusted.'],
@@ -89,10 +93,10 @@ export const FIELDS = {
   gateway: ['string', "The gateway's name."],
   policy: ['string', 'SHA-256 of the policy document in force.'],
   conduit: ['string', 'Conduit id.'],
-  protocol: ['string', 'modbus.'],
+  protocol: ['string', 'modbus or opcua.'],
   mode: ['string', 'monitor or enforce: of the conduit, or of the rule where it has its own.'],
   rule: ['string', 'The rule that decided; for a denial, the rule that came nearest to allowing it.'],
-  reason: ['string', 'pair, unit, function, address, value, rate, malformed, state, timeout, evidence.'],
+  reason: ['string', `${REASONS.slice(1).join(', ')}.`],
   detail: ['string', 'What was found and what was expected, for a person.'],
   client: ['string', "The client's address."],
   client_port: ['integer', "The client's port."],
@@ -102,7 +106,7 @@ export const FIELDS = {
   target_asset: ['string', 'The asset with that address.'],
   transaction_id: ['integer', 'Transaction identifier of the MBAP header.'],
   unit_id: ['integer', 'Unit identifier.'],
-  function: ['string', 'Name of the function code.'],
+  function: ['string', 'Name of the function code; of OPC UA, the service: Write, Browse, …'],
   function_code: ['integer', 'Function code.'],
   sub_function: ['string', 'Sub-function of FC 8, or MEI type of FC 43.'],
   address: ['integer', 'First address, zero-based as in the PDU.'],
@@ -111,6 +115,22 @@ export const FIELDS = {
   write_quantity: ['integer', 'FC 23: number of registers written.'],
   values: ['string', 'The first values to be written.'],
   length: ['integer', 'Length of the frame in bytes.'],
+  node: ['string', 'NodeId of the first item denied; of a Call, the object.'],
+  method: ['string', 'NodeId of the method of a Call.'],
+  attribute: ['string', 'Attribute of the first item denied.'],
+  value: ['string', 'What was to be written to that item.'],
+  items: ['integer', 'How many items the request has.'],
+  denied: ['integer', 'How many of them were denied.'],
+  security_policy: ['string', 'Security policy of the channel: None, Basic256Sha256, …'],
+  security_mode: ['string', 'Security mode of the channel: None, Sign, SignAndEncrypt; undecided while not known.'],
+  visibility: ['string', 'How much of the channel is seen: inspected, header only, blind.'],
+  certificate: ['string', "SHA-1 thumbprint of the client's certificate."],
+  server_certificate: ['string', "SHA-1 thumbprint of the server's certificate."],
+  endpoint_url: ['string', 'Endpoint URL of the Hello or ReverseHello.'],
+  channel_id: ['integer', 'Secure channel id.'],
+  request_id: ['integer', 'Request id on the channel.'],
+  session: ['string', 'Session name.'],
+  status: ['string', 'Status code that the client was given.'],
   exception_code: ['integer', 'Exception code of the answer, or of the response.'],
   count: ['integer', 'How many alike this event stands for.'],
   units: ['string', 'Unit identifiers of all that this event stands for.'],
@@ -138,7 +158,7 @@ export const FIELDS = {
   document_mode: ['string', 'Mode that the policy document says.'],
   cause: ['string', 'Why a mode changed: cutover, rollback, automatic-rollback, reload.'],
   verb: ['string', 'What was asked for over the control socket.'],
-  user: ['string', 'Who asked for it.'],
+  user: ['string', 'Who asked for it; of OPC UA, the user name of the session.'],
   user_source: ['string', "kernel: the peer's user by SO_PEERCRED; claimed: what the client says of itself."],
   why: ['string', 'The reason that was given (--reason).'],
   at: ['string', 'Time that a cut-over is planned for.'],

@@ -3,6 +3,8 @@
  * adds to its cells without a lock or a call; the control plane reads them when Prometheus asks.
  */
 import type { Policy } from '../policy/model.ts'
+import { FUNCTIONS } from '../protocols/opcua/services.ts'
+import { CHANNEL_CELLS } from '../protocols/opcua/terms.ts'
 import { WOULD_DENY } from '../protocols/reason.ts'
 
 /** Cells for one message kind: one a reason, and one a reason found in monitor mode. */
@@ -29,8 +31,10 @@ export const WATCHED = {
 /** Indexes of the cells of one conduit's protocol. */
 export interface CellBases {
   conduit: string
-  protocol: string
-  /** 256 function codes × `VERDICTS`. */
+  protocol: 'modbus' | 'opcua'
+  /** Number of functions: function codes of Modbus, services and messages of OPC UA. */
+  functions: number
+  /** `functions` × `VERDICTS`. */
   requests: number
   responses: number
   connections: number
@@ -43,6 +47,9 @@ export interface CellBases {
   tolerated: number
   /** What a cut-over is watched by, in the order of `WATCHED`. */
   watched: number
+  /** OPC UA alone. Gauges: open channels (`channelCell`) and sessions. */
+  channels: number
+  sessions: number
   /** Allowed, denied and would-denied, for each rule. */
   rules: number
   ruleNames: string[]
@@ -61,7 +68,9 @@ export interface CounterLayout {
   size: number
 }
 
-/** The layout for a policy: a block for each Modbus protocol of each conduit. */
+const CODES = 256
+
+/** The layout for a policy: a block for each protocol of each conduit that Headgate carries. */
 export function layoutOf(policy: Policy): CounterLayout {
   let size = 0
   const take = (cells: number): number => {
@@ -73,30 +82,39 @@ export function layoutOf(policy: Policy): CounterLayout {
   const conduits: CellBases[] = []
   for (const conduit of policy.conduits) {
     for (const protocol of conduit.protocols) {
-      if (protocol.kind !== 'modbus') continue
+      if (protocol.kind === 'other') continue
+      const opcua = protocol.kind === 'opcua'
+      const functions = opcua ? FUNCTIONS : CODES
       conduits.push({
         conduit: conduit.id,
         protocol: protocol.kind,
-        requests: take(256 * VERDICTS),
+        functions,
+        requests: take(functions * VERDICTS),
         responses: take(VERDICTS),
         connections: take(VERDICTS),
         bytesIn: take(1),
         bytesOut: take(1),
         open: take(1),
         pending: take(1),
-        tolerated: take(QUIRK_CELLS),
+        tolerated: take(opcua ? 0 : QUIRK_CELLS),
         watched: take(3),
+        channels: take(opcua ? CHANNEL_CELLS : 0),
+        sessions: take(opcua ? 1 : 0),
         rules: take(protocol.rules.length * 3),
         ruleNames: protocol.rules.map((rule) => rule.name),
-        targets: targetsOf(policy, conduit.id).map((name) => ({ name, histogram: take(HISTOGRAM_CELLS) })),
+        targets: targetsOf(policy, conduit.id, protocol.kind).map((name) => ({
+          name,
+          histogram: take(HISTOGRAM_CELLS),
+        })),
       })
     }
   }
   return { conduits, cpu, size }
 }
 
-function targetsOf(policy: Policy, conduit: string): string[] {
-  const listeners = policy.gateway?.listeners.filter((listener) => listener.conduit === conduit) ?? []
+function targetsOf(policy: Policy, conduit: string, protocol: string): string[] {
+  const listeners =
+    policy.gateway?.listeners.filter((one) => one.conduit === conduit && one.protocol === protocol) ?? []
   return [...new Set(listeners.map((listener) => listener.target.name))]
 }
 

@@ -5,6 +5,8 @@
 import { Counter, collectDefaultMetrics, Gauge, type Metric, Registry } from 'prom-client'
 import { QUIRKS } from '../policy/model.ts'
 import { functionName } from '../protocols/modbus/function-codes.ts'
+import { functionLabel } from '../protocols/opcua/services.ts'
+import { CHANNEL_CELLS, channelLabels } from '../protocols/opcua/terms.ts'
 import { REASONS, WOULD_DENY } from '../protocols/reason.ts'
 import {
   type CellBases,
@@ -36,6 +38,10 @@ const LAYOUTS_READ = 4
 /** Cells of a block before its rules: the same for every layout. */
 const BLOCK = (bases: CellBases): number => bases.rules - bases.requests
 
+/** Cells that count what there is now. */
+const isGauge = (bases: CellBases, at: number): boolean =>
+  at === bases.open || at === bases.pending || (at >= bases.channels && at < bases.rules)
+
 const verdictOf = (cell: number): { verdict: string; reason: string } => ({
   verdict: cell === 0 ? 'allow' : cell < WOULD_DENY ? 'deny' : 'would_deny',
   reason: cell === 0 ? '' : REASONS[cell % WOULD_DENY],
@@ -64,6 +70,8 @@ export class Metrics {
   private readonly targetFailures
   private readonly knownLost
   private readonly rollbacks
+  private readonly channels
+  private readonly sessions
   private readonly workerCpu
   private readonly enforcing
   private readonly policyInfo
@@ -109,6 +117,13 @@ export class Metrics {
     this.enforcing = gauge('conduit_enforcing', '1 where the conduit enforces, 0 where it monitors.', ['conduit'])
     this.open = gauge('connections', 'Open client connections.', ['conduit', 'protocol'])
     this.pending = gauge('pending_requests', 'Requests that a target owes an answer.', ['conduit'])
+    this.channels = gauge('opcua_channels', 'Open secure channels by how much of them is seen.', [
+      'conduit',
+      'visibility',
+      'policy',
+      'mode',
+    ])
+    this.sessions = gauge('opcua_sessions', 'Open OPC UA sessions, as far as they are seen.', ['conduit'])
     const verdicts = ['conduit', 'protocol', 'verdict', 'reason']
     this.connections = counter('connections_total', 'Client connections by verdict.', verdicts)
     this.requests = counter('requests_total', 'Requests by function and verdict.', [
@@ -264,7 +279,7 @@ export class Metrics {
   private fold(bases: CellBases, cells: Float64Array, totals: Totals, gauges: boolean): void {
     for (let i = 0; i < totals.cells.length; i++) {
       const at = bases.requests + i
-      if (gauges || (at !== bases.open && at !== bases.pending)) totals.cells[i] += cells[at]
+      if (gauges || !isGauge(bases, at)) totals.cells[i] += cells[at]
     }
     for (const [i, name] of bases.ruleNames.entries()) {
       const sum = totals.rules.get(name) ?? [0, 0, 0]
@@ -298,6 +313,8 @@ export class Metrics {
     for (const family of this.families) family.reset()
     this.open.reset()
     this.pending.reset()
+    this.channels.reset()
+    this.sessions.reset()
     for (const { bases, totals } of this.sum()) {
       const { conduit, protocol } = bases
       const at = (cell: number): number => totals.cells[cell - bases.requests]
@@ -307,13 +324,9 @@ export class Metrics {
           if (count > 0 || (always && cell === 0)) family.labels({ ...labels, ...verdictOf(cell) }).inc(count)
         }
       }
-      for (let code = 0; code < 256; code++) {
-        verdicts(
-          this.requests,
-          bases.requests + code * VERDICTS,
-          { conduit, protocol, function: functionName(code) },
-          false,
-        )
+      const nameOf = protocol === 'opcua' ? functionLabel : functionName
+      for (let code = 0; code < bases.functions; code++) {
+        verdicts(this.requests, bases.requests + code * VERDICTS, { conduit, protocol, function: nameOf(code) }, false)
       }
       verdicts(this.responses, bases.responses, { conduit, protocol }, true)
       verdicts(this.connections, bases.connections, { conduit, protocol }, true)
@@ -324,7 +337,14 @@ export class Metrics {
       this.knownDenials.labels({ conduit }).inc(at(bases.watched + WATCHED.denials))
       this.targetFailures.labels({ conduit }).inc(at(bases.watched + WATCHED.timeouts))
       this.knownLost.labels({ conduit }).inc(at(bases.watched + WATCHED.lost))
-      for (const [i, quirk] of QUIRKS.entries()) {
+      if (protocol === 'opcua') {
+        for (let cell = 0; cell < CHANNEL_CELLS; cell++) {
+          const count = at(bases.channels + cell)
+          if (count > 0) this.channels.labels({ conduit, ...channelLabels(cell) }).set(count)
+        }
+        this.sessions.labels({ conduit }).set(at(bases.sessions))
+      }
+      for (const [i, quirk] of protocol === 'modbus' ? QUIRKS.entries() : []) {
         const count = at(bases.tolerated + i)
         if (count > 0) this.tolerated.labels({ conduit, quirk }).inc(count)
       }

@@ -1,5 +1,5 @@
 /**
- * Reads classic pcap files for tests (pcap savefile format; Ethernet, IPv4, TCP): the payload of each TCP direction, in
+ * Reads pcap and pcapng files for tests (Ethernet or BSD loopback, IP, TCP): the payload of each TCP direction, in
  * order, by sequence number. Duplicates are taken once; a gap is an error, for a test must not pass on what is missing.
  */
 import { readFileSync } from 'node:fs'
@@ -44,30 +44,54 @@ export function readConversations(file: string, serverPort: number): Conversatio
 }
 
 function* readSegments(file: Buffer): Generator<Segment> {
+  for (const { link, frame } of file.readUInt32LE(0) === 0x0a0d0d0a ? readBlocks(file) : readRecords(file)) {
+    // Ethernet, or BSD loopback with its four bytes of address family.
+    if (link !== 1 && link !== 0) throw new Error(`link type ${link}, expected 0 or 1`)
+    const type = link === 1 ? frame.readUInt16BE(12) : frame[4] >> 4 === 6 ? 0x86dd : 0x0800
+    if (type !== 0x0800 && type !== 0x86dd) continue
+    const segment = readSegment(frame.subarray(link === 1 ? 14 : 4))
+    if (segment !== null) yield segment
+  }
+}
+
+function* readRecords(file: Buffer): Generator<{ link: number; frame: Buffer }> {
   const magic = file.readUInt32LE(0)
   const little = magic === 0xa1b2c3d4 || magic === 0xa1b23c4d
   if (!little && file.readUInt32BE(0) !== 0xa1b2c3d4) throw new Error('not a pcap file')
   const u32 = (at: number) => (little ? file.readUInt32LE(at) : file.readUInt32BE(at))
-  if (u32(20) !== 1) throw new Error(`link type ${u32(20)}, expected 1 (Ethernet)`)
   for (let at = 24; at < file.length; ) {
     const captured = u32(at + 8)
     if (captured !== u32(at + 12)) throw new Error('packet cut by the capture')
-    const segment = readSegment(file.subarray(at + 16, at + 16 + captured))
-    if (segment !== null) yield segment
+    yield { link: u32(20), frame: file.subarray(at + 16, at + 16 + captured) }
     at += 16 + captured
   }
 }
 
-/** @returns null for anything but TCP over IPv4 */
-function readSegment(frame: Buffer): Segment | null {
-  if (frame.readUInt16BE(12) !== 0x0800) return null
-  const packet = frame.subarray(14)
-  if (packet[0] >> 4 !== 4 || packet[9] !== 6) return null
-  const tcp = packet.subarray((packet[0] & 15) * 4, packet.readUInt16BE(2))
-  const address = (offset: number) => [...packet.subarray(offset, offset + 4)].join('.')
+/** pcapng, little-endian: its interface descriptions and enhanced packet blocks. */
+function* readBlocks(file: Buffer): Generator<{ link: number; frame: Buffer }> {
+  const links: number[] = []
+  for (let at = 0; at < file.length; at += file.readUInt32LE(at + 4)) {
+    const type = file.readUInt32LE(at)
+    if (type === 1) links.push(file.readUInt16LE(at + 8))
+    if (type !== 6) continue
+    const captured = file.readUInt32LE(at + 20)
+    if (captured !== file.readUInt32LE(at + 24)) throw new Error('packet cut by the capture')
+    yield { link: links[file.readUInt32LE(at + 8)], frame: file.subarray(at + 28, at + 28 + captured) }
+  }
+}
+
+/** @returns null for anything but TCP over IPv4, or over IPv6 without extension headers */
+function readSegment(packet: Buffer): Segment | null {
+  const six = packet[0] >> 4 === 6
+  if (packet[six ? 6 : 9] !== 6) return null
+  const tcp = six
+    ? packet.subarray(40, 40 + packet.readUInt16BE(4))
+    : packet.subarray((packet[0] & 15) * 4, packet.readUInt16BE(2))
+  const address = (from: number, to: number) =>
+    six ? packet.subarray(from, to).toString('hex') : [...packet.subarray(from, to)].join('.')
   return {
-    from: `${address(12)}:${tcp.readUInt16BE(0)}`,
-    to: `${address(16)}:${tcp.readUInt16BE(2)}`,
+    from: `${six ? address(8, 24) : address(12, 16)}:${tcp.readUInt16BE(0)}`,
+    to: `${six ? address(24, 40) : address(16, 20)}:${tcp.readUInt16BE(2)}`,
     sequence: tcp.readUInt32BE(4),
     syn: (tcp[13] & 2) !== 0,
     payload: tcp.subarray((tcp[12] >> 4) * 4),
@@ -91,4 +115,31 @@ function reassemble(segments: Segment[]): Buffer {
     next = at + payload.length
   }
   return Buffer.concat(parts)
+}
+
+/** What one side of a connection sent, in the order of the capture. */
+export interface Turn {
+  fromClient: boolean
+  payload: Buffer
+}
+
+/** @returns the connections of `file` to `serverPort`, each as its payloads in the order in which they were seen */
+export function readTurns(file: string, serverPort: number): Turn[][] {
+  const connections = new Map<string, { turns: Turn[]; next: Map<string, number> }>()
+  for (const { from, to, sequence, syn, payload } of readSegments(readFileSync(file))) {
+    const fromClient = to.endsWith(`:${serverPort}`)
+    if (!fromClient && !from.endsWith(`:${serverPort}`)) continue
+    const key = fromClient ? `${from} ${to}` : `${to} ${from}`
+    const connection = connections.get(key) ?? { turns: [], next: new Map<string, number>() }
+    connections.set(key, connection)
+    const expected = connection.next.get(from) ?? sequence
+    const after = (sequence + payload.length + (syn ? 1 : 0)) >>> 0
+    // A segment that was seen before, or a keep-alive's byte.
+    if (!syn && ((sequence - expected) | 0) < 0) continue
+    if (!syn && payload.length === 0) continue
+    if (!syn && sequence !== expected) throw new Error(`bytes missing from ${from}`)
+    connection.next.set(from, after)
+    if (payload.length > 0) connection.turns.push({ fromClient, payload })
+  }
+  return [...connections.values()].map(({ turns }) => turns)
 }

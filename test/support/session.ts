@@ -2,7 +2,8 @@
  * A Modbus session without sockets, for tests: notes all it asks of its host, and holds it to the buffers it is given.
  * What lies around the bytes is filled with a guard, so that a read outside shows as a different outcome.
  */
-import { type ConduitPlan, Plan } from '../../src/gateway/plan.ts'
+import type { ModbusConduit } from '../../src/gateway/modbus-conduit.ts'
+import { Plan } from '../../src/gateway/plan.ts'
 import { valuesBytes } from '../../src/limits/present-values.ts'
 import type { Policy } from '../../src/policy/model.ts'
 import { MAX_ADU, type ModbusHost, ModbusSession, type ReportKind } from '../../src/protocols/modbus/session.ts'
@@ -31,7 +32,7 @@ const PLACE = { listen: { host: '127.0.0.1', port: 1 }, target: { host: '127.0.0
 export const sessionPolicy = (conduit: Omit<ConduitText, 'id' | 'listen' | 'target'>): Policy =>
   modbusPolicy([{ id: 'C1', ...PLACE, ...conduit }])
 
-export function planOf(policy: Policy): ConduitPlan {
+export function planOf(policy: Policy): ModbusConduit {
   const layout = layoutOf(policy)
   const targets = new Map([[`127.0.0.2 502`, 0]])
   const stepped = policy.conduits.some((conduit) =>
@@ -48,7 +49,7 @@ export function planOf(policy: Policy): ConduitPlan {
     targets: stepped ? targets : new Map(),
   })
   const [listener] = plan.listeners.values()
-  return listener.conduit
+  return listener.conduit as ModbusConduit
 }
 
 /** A limiter that counts, and says no while `full`. */
@@ -69,7 +70,7 @@ export class CountingLimiter implements RequestLimiter {
 export class SessionHarness implements ModbusHost {
   readonly clock = { us: 1000, ms: 1 }
   readonly session: ModbusSession
-  plan: ConduitPlan
+  plan: ModbusConduit
   readonly reports: Report[] = []
   readonly targetWrites: Buffer[] = []
   readonly clientWrites: Buffer[] = []
@@ -79,8 +80,6 @@ export class SessionHarness implements ModbusHost {
   readonly witnessed: [fromClient: boolean, hex: string][] = []
   drops = 0
   redials = 0
-  /** How often the session has asked to be looked at soon. */
-  soons = 0
   redialling = true
   private readonly guard: number
   private current: { buf: Uint8Array; start: number; end: number } | null = null
@@ -198,10 +197,6 @@ export class SessionHarness implements ModbusHost {
 
   reset(): void {
     this.ended ||= 'reset'
-  }
-
-  soon(): void {
-    this.soons++
   }
 
   redial(): boolean {

@@ -50,11 +50,14 @@ export class NetConnection extends Connection {
     this.chunk = buf
     this.session.onClientBytes(buf, start, buf.length)
     this.chunk = null
-    if (this.session.waiting && !this.gone) {
-      this.plane.waiting.add(this)
-      this.transport.startPacing()
-    }
+    this.awaitTurn()
     if (this.congested) this.client.pause()
+  }
+
+  private awaitTurn(): void {
+    if (!this.session.waiting || this.gone) return
+    this.plane.waiting.add(this)
+    this.transport.startPacing()
   }
 
   /** No more is to be read from the client: too much waits for its answers, for its target, or to be read by it. */
@@ -149,6 +152,7 @@ export class NetConnection extends Connection {
     if (this.gone) return
     this.plane.clock.read()
     this.session.onTargetBytes(this.transport.readBuffer, HEAD_ROOM, HEAD_ROOM + length)
+    this.awaitTurn()
     this.resumeClient()
   }
 

@@ -156,6 +156,10 @@ export function isChange(typeId: number): boolean {
   return service !== undefined && CHANGING.has(service.group)
 }
 
+/** The same by the index of its function. */
+export const functionChanges = (fn: number): boolean =>
+  fn >= FUNCTION.services && CHANGING.has(SERVICES[fn - FUNCTION.services].group)
+
 /** What the prose "read only" allows: whatever leaves the process, its history and its program as they are. */
 export const READ_ONLY_GROUPS: readonly ServiceGroup[] = [
   'discovery',

@@ -20,6 +20,11 @@ function categories(name: string): { category: string[]; type: string[]; outcome
       return what === 'refused'
         ? { category: ['network'], type: ['connection', 'denied'], outcome: 'success' }
         : { category: ['network'], type: ['connection', 'allowed'] }
+    case 'channel':
+      if (what === 'downgraded') return { category: ['network'], type: ['connection', 'info'] }
+      return what === 'denied'
+        ? { category: ['network'], type: ['connection', 'denied'], outcome: 'success' }
+        : { category: ['network'], type: ['connection', 'allowed'] }
     case 'request':
     case 'response':
       return what === 'denied'
