@@ -10,6 +10,7 @@ import { replay } from './replay.ts'
 import { report } from './report.ts'
 import { run } from './run.ts'
 import { top } from './top.ts'
+import { validate } from './validate.ts'
 
 /** The parser, with every verb. */
 export function program(): Command {
@@ -21,7 +22,7 @@ export function program(): Command {
     .showSuggestionAfterError()
     .configureOutput({ outputError: (text, write) => write(`headgate: ${text.replace(/^error: /, '')}`) })
     .exitOverride()
-  for (const verb of [run, check, control, learn, replay, report, evidence, top, bench]) verb(headgate)
+  for (const verb of [run, check, control, learn, replay, validate, report, evidence, top, bench]) verb(headgate)
   return headgate
 }
 
