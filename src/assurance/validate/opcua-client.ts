@@ -5,9 +5,9 @@
 import type net from 'node:net'
 import { Cursor, dateTime, textAt, Writer } from '../../protocols/opcua/binary.ts'
 import { AT, HEADER, MESSAGE, messageSize, messageType, u32 } from '../../protocols/opcua/chunk.ts'
-import { ResponseHeader, SERVICE_FAULT, walkResponseHeader, writeRequestHeader } from '../../protocols/opcua/headers.ts'
+import { ResponseHeader, walkResponseHeader, writeRequestHeader } from '../../protocols/opcua/headers.ts'
 import { OPCUA_SECURITY_MODES, type OpcUaSecurityMode, policyUri } from '../../protocols/opcua/security.ts'
-import { REQUEST, RESPONSE } from '../../protocols/opcua/services.ts'
+import { REQUEST, RESPONSE, SERVICE_FAULT } from '../../protocols/opcua/services.ts'
 import { type Place, type ReachOptions, reach } from './reach.ts'
 
 /** What a server may send for one request, in bytes. */
