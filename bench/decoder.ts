@@ -9,7 +9,13 @@ import net from 'node:net'
 import { join } from 'node:path'
 import { LiveBaseline } from '../src/baseline/live.ts'
 import { PairTable } from '../src/protocols/modbus/decide.ts'
-import { MAX_ADU, type ModbusHost, ModbusSession, type SessionTerms } from '../src/protocols/modbus/session.ts'
+import {
+  MAX_ADU,
+  type ModbusHost,
+  ModbusSession,
+  type SessionTerms,
+  type Shadow,
+} from '../src/protocols/modbus/session.ts'
 import { REASON } from '../src/protocols/reason.ts'
 import { OPEN_GATE } from '../src/protocols/session.ts'
 import { RESPONSE_BOUNDS_US } from '../src/records/counters.ts'
@@ -107,8 +113,11 @@ function decisions(program: string | null): { own: number[]; c: number[] } {
   return { own, c }
 }
 
-/** @param learned monitor mode, with or without a baseline that is kept; null: enforce mode */
-function session(learned: boolean | null): number[] {
+/**
+ * @param learned monitor mode, with or without a baseline that is kept; null: enforce mode
+ * @param shadowed a shadow policy, the same as the one in force, judges each request
+ */
+function session(learned: boolean | null, shadowed = false): number[] {
   let sent = 0
   const baseline = new LiveBaseline()
   const track = baseline.open(1n, 2n, 502)
@@ -161,7 +170,18 @@ function session(learned: boolean | null): number[] {
     witnessed: learned === true,
   }
   const clock = { us: 0, ms: 0 }
-  const tested = new ModbusSession(host, clock, terms, pairTable(), null)
+  const other = pairTable()
+  let verdict = 0
+  let differences = 0
+  const shadow: Shadow = {
+    judge: (buf, adu, end) => {
+      verdict = other.decide(buf, adu + 6, end)
+    },
+    settle: (_buf, _adu, _end, reason) => {
+      if (reason !== verdict) differences++
+    },
+  }
+  const tested = new ModbusSession(host, clock, terms, pairTable(), null, shadowed ? shadow : null)
   const asked = inBuffer(requests(true))
   const answered = inBuffer(responses())
   const ns = timed(FRAMES_PER_READ, () => {
@@ -170,7 +190,7 @@ function session(learned: boolean | null): number[] {
     clock.us += 300
     tested.onTargetBytes(answered, MAX_ADU, answered.length)
   })
-  if (tested.pending !== 0 || sent === 0) throw new Error('the session did not pair all responses')
+  if (tested.pending !== 0 || sent === 0 || differences > 0) throw new Error('the session did not pair all responses')
   return ns
 }
 
@@ -225,7 +245,8 @@ export function decoder(): void {
     figure(median(session(null))),
     '',
   ])
-  rows.push(['the same in monitor mode', figure(median(session(false))), ''])
+  rows.push(['the same, and a shadow policy judges', figure(median(session(null, true))), ''])
+  rows.push(['the whole session in monitor mode', figure(median(session(false))), ''])
   rows.push(['the same, and a baseline is kept', figure(median(session(true))), ''])
   const serial = modbusSerial()
   if (serial !== null)

@@ -32,6 +32,7 @@ const CHANNEL = {
 }
 const C1 = 'C1-BPCS-OPS'
 const WHO = { user: 'alice', user_source: 'kernel', why: 'change 4711' }
+const SHADOW = '9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08'
 const MONITOR = { mode: 'monitor' }
 const RULE = { rule: 'historian reads', reason: 'function' }
 
@@ -97,6 +98,22 @@ const EXAMPLES: { [K in EventName]?: Record<string, string | number> } = {
   'control.failed': { control: '/run/headgate/control.sock', detail: 'EMFILE' },
   'state.failed': { file: '/var/lib/headgate/rollout.json', detail: 'ENOSPC: no space left on device, write' },
   'state.unreadable': { file: '/var/lib/headgate/rollout.json', detail: 'it is no JSON; kept as rollout.json.bad' },
+  'shadow.loaded': { file: '/etc/headgate/candidate.yaml', shadow: SHADOW },
+  'shadow.rejected': {
+    file: '/etc/headgate/candidate.yaml',
+    line: 41,
+    column: 15,
+    finding: 'dangling-reference',
+    detail: 'found "PLC-1", expected an asset; did you mean "PLC-01"?',
+  },
+  'shadow.would_deny': { ...PAIR, ...RULE, ...WRITE, quantity: 1, shadow: SHADOW },
+  'shadow.would_allow': { ...PAIR, ...RULE, ...WRITE, quantity: 1, shadow: SHADOW },
+  'policy.promoted': {
+    file: '/etc/headgate/policy.yaml',
+    shadow: SHADOW,
+    ...WHO,
+    detail: 'the former is kept as policy.yaml.2026-02-23T02-00-00-412Z',
+  },
   'connection.admitted': PAIR,
   'connection.refused': { ...PAIR, reason: 'pair', detail: 'no rule for this client and target' },
   'connection.would_refuse': { ...PAIR, ...MONITOR, reason: 'pair' },

@@ -83,15 +83,16 @@ export async function runCutover(conduits: readonly string[], flags: CutoverFlag
   return 0
 }
 
-const DONE = { rollback: 'monitors', cancel: 'cut-over cancelled', reload: '' } as const
+const DONE = { rollback: 'monitors', cancel: 'cut-over cancelled', reload: '', promote: '' } as const
 
 export async function runAct(verb: keyof typeof DONE, conduits: readonly string[], flags: ActFlags): Promise<number> {
-  const named = verb === 'reload' ? {} : { conduits }
+  const named = conduits.length === 0 ? {} : { conduits }
   const result = await say(flags, { verb, reason: flags.reason, ...named })
   if (typeof result === 'number') return result
-  if (verb === 'reload') {
+  if (verb === 'reload' || verb === 'promote') {
     const { file, sha256 } = result.policy as { file: string; sha256: string }
     print(`in force: ${file} ${sha256}`)
+    if (verb === 'promote') print(`the former is kept as ${result.kept}`)
   }
   for (const conduit of conduits) print(`${conduit}: ${DONE[verb]}`)
   return 0
@@ -104,6 +105,7 @@ interface StatusView {
   io: string
   uptime_seconds: number
   policy: { file: string; sha256: string }
+  shadow: { file: string; sha256: string | null; judging: boolean } | null
   conduits: {
     conduit: string
     mode: string
@@ -126,6 +128,11 @@ export async function runStatus(flags: StatusFlags): Promise<number> {
     `gateway  ${status.gateway}, Headgate ${status.version}, ${status.io}, pid ${status.pid}, up ${uptime(status.uptime_seconds)}`,
   )
   print(`policy   ${status.policy.file} ${status.policy.sha256}`)
+  const { shadow } = status
+  if (shadow !== null) {
+    const judges = shadow.judging ? '' : shadow.sha256 === null ? '  (cannot be used)' : '  (the same as in force)'
+    print(`shadow   ${shadow.file} ${shadow.sha256 ?? ''}${judges}`)
+  }
   const width = Math.max(...status.conduits.map(({ conduit }) => conduit.length))
   for (const { conduit, mode, document_mode, changed, planned, watch } of status.conduits) {
     const differs = mode === document_mode ? '' : `  (the document says ${document_mode})`

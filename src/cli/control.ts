@@ -1,4 +1,4 @@
-/** `headgate cutover|rollback|cancel|reload|status`: what is said to a gateway that runs; registration of the verbs. */
+/** `headgate cutover|rollback|cancel|reload|promote|status`: what is said to a gateway that runs; registration of the verbs. */
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { CUTOVER_DEFAULTS } from '../gateway/rollout/terms.ts'
 
@@ -102,6 +102,15 @@ export function control(program: Command): void {
   withReason(reload).action(async (flags: ActFlags) => {
     const { runAct } = await import('./control-run.ts')
     process.exitCode = await runAct('reload', [], flags)
+  })
+  const promote = program
+    .command('promote')
+    .description(
+      'put the shadow policy in the place of the policy document, keep the former beside, and reload; modes stay',
+    )
+  withReason(promote).action(async (flags: ActFlags) => {
+    const { runAct } = await import('./control-run.ts')
+    process.exitCode = await runAct('promote', [], flags)
   })
   const status = program
     .command('status')

@@ -2,7 +2,16 @@
 import { rateOf } from '../limits/gcra.ts'
 import type { ConnectionTerms, RequestTerms } from '../limits/shared-limits.ts'
 import { blockHolds, formatAddress } from '../policy/address.ts'
-import type { AddressBlock, Conduit, ConduitProtocol, Limits, Listener, OtherProtocol } from '../policy/model.ts'
+import type {
+  AddressBlock,
+  Conduit,
+  ConduitProtocol,
+  Limits,
+  Listener,
+  OtherProtocol,
+  Policy,
+} from '../policy/model.ts'
+import type { Shadow } from '../protocols/modbus/session.ts'
 import type { Clock, RequestLimiter, Session } from '../protocols/session.ts'
 import type { CellBases, CounterLayout } from '../records/counters.ts'
 import type { Connection } from './connection.ts'
@@ -17,6 +26,10 @@ export interface PlanContext {
   targets: ReadonlyMap<string, number>
   /** `SessionTerms.gate`; absent: nothing shuts it. */
   gate?: Int32Array
+  /** Before the names of clients and targets in the shared limits: a shadow policy's are counted apart. */
+  role?: string
+  /** The shadow policy, which wants values known as well. */
+  beside?: Policy
 }
 
 export type CarriedProtocol = Exclude<ConduitProtocol, OtherProtocol>
@@ -44,16 +57,29 @@ export abstract class ConduitPlan {
     this.monitor = conduit.mode === 'monitor'
     this.connectionTerms = connectionTerms(protocol.limits)
     this.requestTerms = requestTerms(protocol.limits)
-    this.clientTag = tag(`${conduit.id}\n${protocol.kind}\nclient`)
-    this.targetTag = tag(`${conduit.id}\n${protocol.kind}\ntarget`)
+    this.clientTag = tag(`${context.role ?? ''}${conduit.id}\n${protocol.kind}\nclient`)
+    this.targetTag = tag(`${context.role ?? ''}${conduit.id}\n${protocol.kind}\ntarget`)
   }
 
   /** Whether a rule could allow the client anything at the target. */
   abstract knows(client: bigint, target: Target): boolean
-  /** The session of a new connection. */
-  abstract open(host: Connection, clock: Clock, target: Target, client: bigint, limiter: RequestLimiter | null): Session
+  /** The session of a new connection. @param shadow judges its requests beside; null: none */
+  abstract open(
+    host: Connection,
+    clock: Clock,
+    target: Target,
+    client: bigint,
+    limiter: RequestLimiter | null,
+    shadow: Shadow | null,
+  ): Session
   /** Puts a session of this kind under this plan. */
-  abstract adopt(session: Session, target: Target, client: bigint, limiter: RequestLimiter | null): void
+  abstract adopt(
+    session: Session,
+    target: Target,
+    client: bigint,
+    limiter: RequestLimiter | null,
+    shadow: Shadow | null,
+  ): void
 
   /** Cell of the target's response times; -1: not counted. */
   protected histogramOf(target: string): number {

@@ -18,6 +18,7 @@ import { WATCHED } from '../records/counters.ts'
 import type { DataPlane } from './data-plane.ts'
 import { Extent } from './extent.ts'
 import type { ListenerPlan } from './plan.ts'
+import { ConnectionShadow } from './shadow.ts'
 import type { Kind } from './storm.ts'
 import type { Timed } from './timer-wheel.ts'
 
@@ -62,6 +63,7 @@ export abstract class Connection implements ModbusHost, OpcUaHost, Timed {
   private readonly openedMs: number
   /** Whether its client's traffic was normal before a cut-over. */
   private known: boolean
+  private shadow: ConnectionShadow | null
   private bytesIn = 0
   private bytesOut = 0
 
@@ -96,9 +98,17 @@ export abstract class Connection implements ModbusHost, OpcUaHost, Timed {
     this.openedMs = plane.clock.ms
     this.known = plane.knows(peer)
     const { conduit } = listener
-    this.session = conduit.open(this, plane.clock, listener.target, peer.address, this.limiter())
+    this.shadow = this.cast()
+    this.session = conduit.open(this, plane.clock, listener.target, peer.address, this.limiter(), this.shadow)
     conduit.cells[conduit.bases.open]++
     this.follow()
+  }
+
+  /** What the shadow policy judges this connection by. */
+  private cast(): ConnectionShadow | null {
+    const { shadow } = this.listener
+    if (this.listener.conduit.kind !== 'modbus') return null
+    return shadow === null ? null : new ConnectionShadow(this.plane, this.listener, shadow, this.peer)
   }
 
   private limiter(): RequestLimiter | null {
@@ -204,7 +214,10 @@ export abstract class Connection implements ModbusHost, OpcUaHost, Timed {
     const [client, target] = [this.clientSlot, this.targetSlot]
     ;[this.clientSlot, this.targetSlot] = slots
     this.follow()
-    conduit.adopt(this.session, listener.target, this.peer.address, this.limiter())
+    const { shadow } = this
+    this.shadow = this.cast()
+    conduit.adopt(this.session, listener.target, this.peer.address, this.limiter(), this.shadow)
+    shadow?.dispose()
     this.plane.limits.disconnect(client, target)
     this.plane.releaseSlots([client, target])
   }
@@ -242,6 +255,7 @@ export abstract class Connection implements ModbusHost, OpcUaHost, Timed {
     if (this.gone) return
     this.gone = true
     this.session.dispose()
+    this.shadow?.dispose()
     this.unfollow()
     const { conduit } = this.listener
     conduit.cells[conduit.bases.open]--
@@ -377,6 +391,9 @@ export abstract class Connection implements ModbusHost, OpcUaHost, Timed {
   }
 
   reportOpcUa({ kind, reason, would, rule, fn, detail, fields }: OpcUaReport): void {
+    if ((kind === 'request' || kind === 'response' || kind === 'channel') && !would && this.known) {
+      countWatched(this.listener, WATCHED.denials)
+    }
     const event = OPCUA_EVENT_OF[kind][would ? 1 : 0]
     // Channels of different security are told apart.
     const { security_policy: policy, security_mode: mode } = kind === 'request' || kind === 'response' ? {} : fields()

@@ -11,6 +11,7 @@ import { WATCHED } from '../records/counters.ts'
 import { WorkerClock } from './clock.ts'
 import { type Connection, countConnection, countWatched, type Peer } from './connection.ts'
 import type { ListenerPlan, Plan } from './plan.ts'
+import { compareAdmission } from './shadow.ts'
 import { Storm } from './storm.ts'
 import { TimerWheel } from './timer-wheel.ts'
 
@@ -123,12 +124,14 @@ export class DataPlane {
       if (would === 0) would = REASON.rate
     }
     countConnection(listener, would, would !== 0)
+    if (listener.shadow !== null) compareAdmission(this, listener, peer, would)
     if (would !== 0) this.tellPair('connection.would_refuse', listener, peer, would, '')
     return slots
   }
 
   private refuse(listener: ListenerPlan, peer: Peer, reason: number, detail: string): null {
     countConnection(listener, reason, false)
+    if (listener.shadow !== null) compareAdmission(this, listener, peer, reason)
     if (this.knows(peer)) countWatched(listener, WATCHED.denials)
     this.tellPair('connection.refused', listener, peer, reason, detail)
     return null
@@ -160,7 +163,7 @@ export class DataPlane {
     }
   }
 
-  holdSlots(listener: ListenerPlan, peer: Peer): Slots | null {
+  holdSlots(listener: Pick<ListenerPlan, 'conduit' | 'target'>, peer: Peer): Slots | null {
     const { conduit, target } = listener
     const client = this.limits.holdSlot(conduit.clientTag, peer.address, this.clock.us)
     if (client === -1) return null

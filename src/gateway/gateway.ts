@@ -1,4 +1,6 @@
 /** A whole gateway: records, metrics page, control socket and workers, from its policy's file to its last event. */
+
+import { readFileSync } from 'node:fs'
 import { BaselineKeeper } from '../baseline/keeper.ts'
 import { formatFinding } from '../policy/findings.ts'
 import { checkPolicy, type LoadedPolicy, loadPolicy, type Modes } from '../policy/load.ts'
@@ -12,8 +14,11 @@ import { carryOut } from './control/acts.ts'
 import { ControlServer } from './control/server.ts'
 import { unavailable } from './linux/syscalls.ts'
 import { listenKey } from './plan.ts'
+import { type Replaced, replaceDocument } from './promote.ts'
 import { baselineView } from './rollout/baseline.ts'
-import { Rollout, type RolloutHost } from './rollout/rollout.ts'
+import { Refused, Rollout, type RolloutHost, said } from './rollout/rollout.ts'
+import type { Who } from './rollout/state.ts'
+import { ShadowPolicy } from './shadow-policy.ts'
 import { ListenError, Supervisor } from './supervisor.ts'
 
 /** The gateway cannot start: one line for a person. */
@@ -21,6 +26,8 @@ export class StartError extends Error {}
 
 /** How often planned cut-overs and watches are looked at. */
 const TICK_MS = 500
+/** How often the shadow policy's file is looked at. */
+const SHADOW_MS = 2000
 
 export class Gateway {
   /** In force, with the modes in force. */
@@ -47,6 +54,10 @@ export class Gateway {
   private turn: Promise<unknown> = Promise.resolve()
   private ticking: NodeJS.Timeout | undefined
   private busy = false
+  private readonly shadow = new ShadowPolicy((event) => this.recorder.record(event))
+  private shadowMs = 0
+  /** SHA-256 of the shadow policy that judges; null: none. */
+  private judging: string | null = null
 
   /** @param bytes the document that the policy was made of */
   constructor(policy: Policy, bytes: Uint8Array | null = null) {
@@ -133,6 +144,8 @@ export class Gateway {
           throw new ListenError(listenKey({ host, port }), error.code ?? error.message, ' for the metrics page')
         })
       }
+      this.shadow.read(gateway?.shadow ?? null)
+      this.supervisor.judgeBeside(this.beside())
       await this.supervisor.start()
     } catch (error) {
       await this.control?.close()
@@ -143,20 +156,57 @@ export class Gateway {
       throw error instanceof StartError ? error : new StartError((error as Error).message)
     }
     this.inForce()
+    this.tellShadow()
     this.rollout?.start()
     this.ready = true
     const listeners = gateway?.listeners.map((l) => `${listenKey(l.listen)} -> ${l.target.name}`).join(', ')
     const control = gateway?.control?.socket
     this.recorder.record({ event: 'gateway.ready', version: VERSION, io: this.io, listeners, metrics, control })
-    if (this.rollout !== null) this.ticking = setInterval(() => this.tick(), TICK_MS)
+    this.ticking = setInterval(() => this.tick(), TICK_MS)
+  }
+
+  /** The shadow policy that is to judge; null: none, or it is the one in force. */
+  private beside(): Policy | null {
+    const { policy } = this.shadow
+    return policy === null || policy.sha256 === this.document.sha256 ? null : policy
+  }
+
+  private tellShadow(): void {
+    const policy = this.beside()
+    if ((policy?.sha256 ?? null) === this.judging) return
+    this.judging = policy?.sha256 ?? null
+    this.metrics.shadowLoaded(policy)
+    const { policy: same } = this.shadow
+    const detail = same === null ? 'none is asked for' : 'it is the policy in force: there is nothing to compare'
+    const file = policy?.file ?? same?.file ?? this.policy.gateway?.shadow
+    this.recorder.record({ event: 'shadow.loaded', file, shadow: this.judging, detail: policy === null ? detail : '' })
+  }
+
+  /** Lets the shadow policy judge that is now the one, where it was another. */
+  private async castShadow(): Promise<void> {
+    const policy = this.beside()
+    if ((policy?.sha256 ?? null) === this.judging) return
+    this.supervisor.judgeBeside(policy)
+    await this.supervisor.reload(this.policy)
+    this.tellShadow()
   }
 
   private tick(): void {
-    if (this.busy || this.rollout === null) return
+    if (this.busy) return
     this.busy = true
-    void this.exclusive(async () => this.rollout?.tick()).finally(() => {
-      this.busy = false
+    void this.exclusive(async () => {
+      await this.rollout?.tick()
+      const now = performance.now()
+      if (now - this.shadowMs < SHADOW_MS) return
+      this.shadowMs = now
+      if (!this.shadow.changed) return
+      this.shadow.read(this.policy.gateway?.shadow ?? null)
+      await this.castShadow()
     })
+      .catch((error: Error) => this.recorder.record({ event: 'shadow.rejected', detail: error.message }))
+      .finally(() => {
+        this.busy = false
+      })
   }
 
   /** One change of the policy after another. */
@@ -246,7 +296,62 @@ export class Gateway {
     }
     this.tellModes(former, () => ({ cause: 'reload' }))
     this.rollout?.reloaded()
+    this.shadow.read(policy.gateway.shadow)
+    await this.castShadow()
     return ''
+  }
+
+  /** The shadow policy takes the place of the one in force; modes stay. @throws Refused */
+  promote(who: Who, why: string): Promise<Record<string, unknown>> {
+    return this.exclusive(() => this.promoteNow(who, why))
+  }
+
+  private async promoteNow(who: Who, why: string): Promise<Record<string, unknown>> {
+    const { policy: candidate, bytes } = this.shadow
+    const { rollout } = this
+    const { file } = this.document
+    if (candidate === null || bytes === null || rollout === null) {
+      throw new Refused('there is no shadow policy that judges: see gateway.shadow')
+    }
+    if (candidate.sha256 === this.document.sha256) throw new Refused('the shadow policy is the policy in force already')
+    if (!this.shadow.intact) {
+      throw new Refused(`${candidate.file} has changed since it judges: let it judge as it is now, or restore it`)
+    }
+    if (this.bytes === null || !readFileSync(file).equals(this.bytes)) {
+      throw new Refused(`${file} has changed since it was put into force: "headgate reload", or restore it`)
+    }
+    const inPlace = checkPolicy(file, bytes, modesOf(this.policy))
+    const asWritten = checkPolicy(file, bytes)
+    const document = asWritten.policy
+    if (inPlace.policy === null || document === null) {
+      const findings = document === null ? asWritten.findings : inPlace.findings
+      const errors = findings.filter((finding) => finding.severity === 'error').map(formatFinding)
+      throw new Refused(`with the modes in force it has errors: ${errors.join('; ')}`)
+    }
+    if (pathsOf(document) !== pathsOf(candidate)) {
+      throw new Refused(
+        `paths in ${candidate.file} are relative to its own directory, and would mean others in ${file}`,
+      )
+    }
+    const forget = rollout.keepModes(document, who, why)
+    let replaced: Replaced
+    try {
+      replaced = replaceDocument(file, bytes, new Date())
+    } catch (error) {
+      forget()
+      throw new Refused(
+        `${file} cannot be replaced: ${(error as Error).message}; copy ${candidate.file} over it, and "headgate reload"`,
+      )
+    }
+    const failure = await this.reloadNow(document, inPlace.findings, bytes)
+    if (failure !== '') {
+      replaced.undo()
+      forget()
+      throw new Refused(`the policy in force stays: ${failure}`)
+    }
+    const detail = `the former is kept as ${replaced.kept}`
+    this.recorder.record({ event: 'policy.promoted', file, shadow: candidate.sha256, ...said(who, why), detail })
+    return { policy: { file, sha256: document.sha256 }, kept: replaced.kept }
   }
 
   private tellModes(former: Modes, because: (conduit: string) => Partial<EventInput>): void {
@@ -301,6 +406,10 @@ export class Gateway {
       uptime_seconds: Math.round((performance.now() - this.started) / 1000),
       time: new Date().toISOString(),
       policy: { file, sha256 },
+      shadow:
+        gateway?.shadow == null
+          ? null
+          : { file: gateway.shadow, sha256: this.shadow.policy?.sha256 ?? null, judging: this.judging !== null },
       conduits: conduits.map(({ id, mode }) => ({
         conduit: id,
         mode,
@@ -333,6 +442,10 @@ export class Gateway {
 }
 
 const NO_MODES: Modes = new Map()
+
+/** What a document says of its gateway, with its paths made absolute. */
+const pathsOf = ({ gateway }: Policy): string =>
+  JSON.stringify({ ...gateway, listeners: [] }, (_, value) => (typeof value === 'bigint' ? `${value}` : value))
 
 const modesOf = (policy: Policy): Map<string, Mode> => new Map(policy.conduits.map(({ id, mode }) => [id, mode]))
 

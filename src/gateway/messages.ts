@@ -25,6 +25,8 @@ export type ToWorker =
       layout: CounterLayout
       cells: SharedArrayBuffer
       targets: Map<string, number>
+      /** The policy that judges beside; null: none. */
+      shadow: Policy | null
     }
   | { type: 'drain' }
   | { type: 'stop' }

@@ -2,7 +2,7 @@
 import { SharedPresentValues } from '../limits/present-values.ts'
 import type { Conduit, ModbusProtocol, Policy, Quirk } from '../policy/model.ts'
 import { PairTable } from '../protocols/modbus/decide.ts'
-import { ModbusSession, type SessionTerms, TOLERATE } from '../protocols/modbus/session.ts'
+import { ModbusSession, type SessionTerms, type Shadow, TOLERATE } from '../protocols/modbus/session.ts'
 import { type Clock, OPEN_GATE, type RequestLimiter, type Session } from '../protocols/session.ts'
 import { type CellBases, RESPONSE_BOUNDS_US } from '../records/counters.ts'
 import { ConduitPlan, type PlanContext, rulesFor, type Target, targetKey } from './conduit-plan.ts'
@@ -45,14 +45,21 @@ export class ModbusConduit extends ConduitPlan {
     return this.table(client, target) !== null
   }
 
-  open(host: Connection, clock: Clock, target: Target, client: bigint, limiter: RequestLimiter | null): Session {
+  open(
+    host: Connection,
+    clock: Clock,
+    target: Target,
+    client: bigint,
+    limiter: RequestLimiter | null,
+    shadow: Shadow | null,
+  ): Session {
     const table = this.table(client, target) ?? this.noTable()
-    return new ModbusSession(host, clock, this.termsFor(target.name), table, limiter)
+    return new ModbusSession(host, clock, this.termsFor(target.name), table, limiter, shadow)
   }
 
-  adopt(session: Session, target: Target, client: bigint, limiter: RequestLimiter | null): void {
+  adopt(session: Session, target: Target, client: bigint, limiter: RequestLimiter | null, shadow: Shadow | null): void {
     const table = this.table(client, target) ?? this.noTable()
-    ;(session as ModbusSession).adopt(this.termsFor(target.name), table, limiter)
+    ;(session as ModbusSession).adopt(this.termsFor(target.name), table, limiter, shadow)
   }
 
   private termsFor(target: string): SessionTerms {
@@ -96,7 +103,9 @@ export class ModbusConduit extends ConduitPlan {
     if (target === undefined) return null
     const watched = new Uint8Array(65536)
     // Readers of the target teach what its writers are held to.
-    for (const rule of this.protocol.rules) {
+    const protocols = this.context.beside?.conduits.flatMap((conduit) => conduit.protocols) ?? []
+    const beside = protocols.flatMap((protocol) => (protocol.kind === 'modbus' ? protocol.rules : []))
+    for (const rule of [...this.protocol.rules, ...beside]) {
       for (const limit of rule.values?.['holding-registers'] ?? []) {
         if (limit.maxStep !== null) watched.fill(1, limit.range[0], limit.range[1] + 1)
       }

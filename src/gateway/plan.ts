@@ -11,20 +11,23 @@ export class Plan {
   readonly listeners = new Map<string, ListenerPlan>()
   private readonly assets = new Map<bigint, string>()
 
-  constructor(policy: Policy, context: PlanContext) {
+  /** @param shadow the policy that judges beside; null: none */
+  constructor(policy: Policy, context: PlanContext, shadow: Policy | null = null) {
     this.policy = policy
-    this.context = context
+    this.context = shadow === null ? context : { ...context, beside: shadow }
     for (const zone of policy.zones) for (const asset of zone.assets) this.assets.set(asset.address.base, asset.name)
     const conduits = new Map<string, ConduitPlan>()
+    const shadows = new ShadowPlans(shadow, context)
     for (const listener of policy.gateway?.listeners ?? []) {
       const place = `${listener.protocol} ${listener.conduit}`
       let plan = conduits.get(place)
       if (plan === undefined) {
-        plan = conduitPlan(policy, listener, context)
+        plan = conduitPlan(policy, listener, this.context)
         conduits.set(place, plan)
       }
       const key = listenKey(listener.listen)
-      this.listeners.set(key, { key, ...listener.listen, conduit: plan, target: listener.target })
+      const { listen, target } = listener
+      this.listeners.set(key, { key, ...listen, conduit: plan, target, shadow: shadows.listener(listener) })
     }
   }
 
@@ -44,6 +47,17 @@ export interface ListenerPlan {
   port: number
   conduit: ConduitPlan
   target: Listener['target']
+  /** null: no policy judges beside. */
+  shadow: ShadowListener | null
+}
+
+/** What a shadow policy says of a listener. */
+export interface ShadowListener {
+  /** SHA-256 of its document. */
+  sha256: string
+  /** null: it has no such listener, or not for this protocol. */
+  conduit: ConduitPlan | null
+  target: Listener['target']
 }
 
 export const listenKey = (listen: { host: string; port: number }): string =>
@@ -52,10 +66,44 @@ export const listenKey = (listen: { host: string; port: number }): string =>
 function conduitPlan(policy: Policy, listener: Listener, context: PlanContext): ConduitPlan {
   const conduit = policy.conduits.find((c) => c.id === listener.conduit)
   const protocol = conduit?.protocols.find((p) => p.kind === listener.protocol)
-  const bases = context.layout.conduits.find((b) => b.conduit === listener.conduit && b.protocol === listener.protocol)
+  const { conduits } = context.layout
+  // A shadow policy's conduit counts nothing itself, so that any bases do.
+  const bases =
+    conduits.find((b) => b.conduit === listener.conduit && b.protocol === listener.protocol) ??
+    (context.role === undefined ? undefined : conduits[0])
   if (conduit !== undefined && bases !== undefined) {
     if (protocol?.kind === 'modbus') return new ModbusConduit(conduit, protocol, bases, context)
     if (protocol?.kind === 'opcua') return new OpcUaConduit(conduit, protocol, bases, context)
   }
   throw new Error(`listener ${listenKey(listener.listen)}: conduit ${listener.conduit} has no ${listener.protocol}`)
+}
+
+/** A shadow policy's conduits, by the listeners of the policy in force. Their limits are counted apart. */
+class ShadowPlans {
+  private readonly policy: Policy | null
+  private readonly context: PlanContext
+  private readonly plans = new Map<string, ConduitPlan>()
+
+  constructor(policy: Policy | null, context: PlanContext) {
+    this.policy = policy
+    this.context = { ...context, role: 'shadow\n' }
+  }
+
+  listener(listener: Listener): ShadowListener | null {
+    const { policy } = this
+    if (policy === null) return null
+    const { sha256 } = policy
+    const key = listenKey(listener.listen)
+    const same = policy.gateway?.listeners.find(
+      (one) => one.protocol === listener.protocol && listenKey(one.listen) === key,
+    )
+    if (same === undefined) return { sha256, conduit: null, target: listener.target }
+    const place = `${same.protocol} ${same.conduit}`
+    let plan = this.plans.get(place)
+    if (plan === undefined) {
+      plan = conduitPlan(policy, same, this.context)
+      this.plans.set(place, plan)
+    }
+    return { sha256, conduit: plan, target: same.target }
+  }
 }

@@ -74,6 +74,7 @@ export class Supervisor {
   private readonly aging: NodeJS.Timeout
   private restarts: number[] = []
   private policy: Policy
+  private shadow: Policy | null = null
   private version = 0
   private stopping = false
   private hurried: () => void = () => {}
@@ -108,6 +109,11 @@ export class Supervisor {
     await this.probe(this.policy)
     for (let index = 0; index < this.workers; index++) this.members[index] = this.spawn(index)
     await this.distribute(this.policy)
+  }
+
+  /** Lets another policy judge beside the one in force, from the next `reload` (or start) on; null: none. */
+  judgeBeside(shadow: Policy | null): void {
+    this.shadow = shadow
   }
 
   /**
@@ -148,7 +154,7 @@ export class Supervisor {
   }
 
   private async distribute(policy: Policy): Promise<void> {
-    for (const key of steppedTargets(policy)) {
+    for (const key of [...steppedTargets(policy), ...(this.shadow === null ? [] : steppedTargets(this.shadow))]) {
       if (!this.targets.has(key) && this.targets.size < MAX_STEPPED) this.targets.set(key, this.targets.size)
     }
     const version = ++this.version
@@ -167,7 +173,7 @@ export class Supervisor {
         this.metrics.attach(member.index, layout, cells)
         resolve(failure)
       })
-      this.say(member, { type: 'policy', version, policy, layout, cells, targets: this.targets })
+      this.say(member, { type: 'policy', version, policy, layout, cells, targets: this.targets, shadow: this.shadow })
     })
   }
 

@@ -60,9 +60,9 @@ function take(message: ToWorker): void {
 }
 
 /** Nothing in here waits: the loop of the epoll transport runs no promise. */
-function adopt({ version, policy, layout, cells, targets }: Extract<ToWorker, { type: 'policy' }>): void {
+function adopt({ version, policy, layout, cells, targets, shadow }: Extract<ToWorker, { type: 'policy' }>): void {
   const { values, gate } = setup
-  const plan = new Plan(policy, { layout, cells: new Float64Array(cells), values, targets, gate })
+  const plan = new Plan(policy, { layout, cells: new Float64Array(cells), values, targets, gate }, shadow)
   for (const key of [...listening]) {
     if (plan.listeners.has(key)) continue
     transport.unlisten(key)

@@ -2,7 +2,7 @@
 import { blockHolds } from './address.ts'
 import type { Check } from './check.ts'
 import { isModbus } from './conduits.ts'
-import { buildControl } from './control-section.ts'
+import { buildControl, buildShadow } from './control-section.ts'
 import type { Path } from './document.ts'
 import { didYouMean, show } from './findings.ts'
 import type { Conduit, ConduitProtocol, Gateway, Listener, OpcUaProtocol, OtherProtocol } from './model.ts'
@@ -54,6 +54,7 @@ export function buildGateway(check: Check, zones: Zones, conduits: readonly Cond
     ...buildRecords(check, document),
     metrics: isComplaint(metrics) ? null : metrics,
     control: sound('control') && document.control !== undefined ? buildControl(check, document.control) : null,
+    shadow: sound('shadow') && document.shadow !== undefined ? buildShadow(check, document.shadow) : null,
     log: { level: (sound('log') ? document.log?.level : undefined) ?? 'info' },
     drainMs:
       sound('drain') && document.drain !== undefined

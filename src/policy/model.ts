@@ -392,6 +392,8 @@ export interface Gateway {
   metrics: { host: string; port: number } | null
   /** null: no socket, and modes are the document's. */
   control: Control | null
+  /** Absolute path of the policy document that judges beside; null: none. */
+  shadow: string | null
   log: { level: 'debug' | 'info' | 'warn' | 'error' }
   /** How long SIGTERM waits for outstanding requests, in milliseconds. */
   drainMs: number

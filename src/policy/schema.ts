@@ -551,6 +551,9 @@ export const gatewaySchema = z.strictObject({
     .describe(
       'Local socket for cutover, rollback, status and the like. Default: none; `control: {}` has all defaults.',
     ),
+  shadow: file
+    .optional()
+    .describe('Policy document that judges live traffic beside this one; every difference is told. Default: none.'),
   storm_interval: duration(MS.second, MS.hour)
     .optional()
     .describe('Alike events are told once in this time, with their number. Default: 1m.'),

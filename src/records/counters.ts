@@ -50,6 +50,12 @@ export interface CellBases {
   /** OPC UA alone. Gauges: open channels (`channelCell`) and sessions. */
   channels: number
   sessions: number
+  /**
+   * Requests, and connections, by what the shadow policy makes of them: a cell of `VERDICTS` for those that would be
+   * denied (by its reason), one for those that would be allowed (by the reason in force), and 0 for those alike.
+   */
+  shadow: number
+  shadowConnections: number
   /** Allowed, denied and would-denied, for each rule. */
   rules: number
   ruleNames: string[]
@@ -100,6 +106,8 @@ export function layoutOf(policy: Policy): CounterLayout {
         watched: take(3),
         channels: take(opcua ? CHANNEL_CELLS : 0),
         sessions: take(opcua ? 1 : 0),
+        shadow: take(VERDICTS),
+        shadowConnections: take(VERDICTS),
         rules: take(protocol.rules.length * 3),
         ruleNames: protocol.rules.map((rule) => rule.name),
         targets: targetsOf(policy, conduit.id, protocol.kind).map((name) => ({

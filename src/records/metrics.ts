@@ -66,6 +66,9 @@ export class Metrics {
   private readonly bytes
   private readonly ruleRequests
   private readonly tolerated
+  private readonly shadowRequests
+  private readonly shadowConnections
+  private readonly shadowInfo
   private readonly knownDenials
   private readonly targetFailures
   private readonly knownLost
@@ -148,6 +151,16 @@ export class Metrics {
       'conduit',
       'quirk',
     ])
+    this.shadowRequests = counter(
+      'shadow_requests_total',
+      'Requests by what the shadow policy makes of them: same, would_deny (and its reason), would_allow (and the reason in force).',
+      verdicts,
+    )
+    this.shadowConnections = counter('shadow_connections_total', 'Connections alike.', verdicts)
+    this.shadowInfo = gauge('shadow_info', 'SHA-256 of the shadow policy that judges; absent where none does.', [
+      'sha256',
+      'file',
+    ])
     this.knownDenials = counter('known_client_denials_total', 'Denials of clients whose traffic was normal before.', [
       'conduit',
     ])
@@ -229,6 +242,12 @@ export class Metrics {
 
   reloaded(result: 'loaded' | 'rejected'): void {
     this.reloads.labels({ result }).inc()
+  }
+
+  /** @param shadow null: none judges */
+  shadowLoaded(shadow: { sha256: string; file: string } | null): void {
+    this.shadowInfo.reset()
+    if (shadow !== null) this.shadowInfo.labels({ sha256: shadow.sha256, file: shadow.file }).set(1)
   }
 
   rolledBack(conduit: string, cause: 'rollback' | 'automatic-rollback'): void {
@@ -334,6 +353,18 @@ export class Metrics {
       this.bytes.labels({ conduit, protocol, direction: 'out' }).inc(at(bases.bytesOut))
       this.open.labels({ conduit, protocol }).set(at(bases.open))
       this.pending.labels({ conduit }).inc(at(bases.pending))
+      for (const [family, base] of [
+        [this.shadowRequests, bases.shadow],
+        [this.shadowConnections, bases.shadowConnections],
+      ] as const) {
+        for (let cell = 0; cell < VERDICTS; cell++) {
+          const count = at(base + cell)
+          if (count === 0) continue
+          const verdict = cell === 0 ? 'same' : cell < WOULD_DENY ? 'would_deny' : 'would_allow'
+          const reason = cell === 0 ? '' : REASONS[cell % WOULD_DENY]
+          family.labels({ conduit, protocol, verdict, reason }).inc(count)
+        }
+      }
       this.knownDenials.labels({ conduit }).inc(at(bases.watched + WATCHED.denials))
       this.targetFailures.labels({ conduit }).inc(at(bases.watched + WATCHED.timeouts))
       this.knownLost.labels({ conduit }).inc(at(bases.watched + WATCHED.lost))

@@ -168,6 +168,7 @@ export function modbusPolicy(conduits: ConduitText[], gateway: GatewayText = {})
       stormMs: gateway.stormMs ?? 60_000,
       metrics: gateway.metrics ?? null,
       control: null,
+      shadow: null,
       log: { level: 'debug' },
       drainMs: gateway.drainMs ?? 1000,
     },

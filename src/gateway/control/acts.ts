@@ -12,6 +12,8 @@ export interface Controlled {
   reloadFile(): Promise<string>
   /** One change after another. */
   exclusive<T>(change: () => Promise<T>): Promise<T>
+  /** @throws Refused */
+  promote(who: Asker, why: string): Promise<Record<string, unknown>>
   record(event: EventInput): void
 }
 
@@ -58,6 +60,8 @@ async function done(gateway: Controlled, request: Act, who: Asker): Promise<Resu
       if (why !== '') throw new Refused(`the policy in force stays: ${why}`)
       return { policy: gateway.status().policy }
     }
+    case 'promote':
+      return gateway.promote(who, request.reason)
     case 'cutover': {
       const { conduits, at, force, reason } = request
       const terms = {

@@ -47,6 +47,7 @@ export const requestSchema = z.discriminatedUnion('verb', [
   z.strictObject({ id, user, verb: z.literal('rollback'), conduits, reason }),
   z.strictObject({ id, user, verb: z.literal('cancel'), conduits, reason }),
   z.strictObject({ id, user, verb: z.literal('reload'), reason }),
+  z.strictObject({ id, user, verb: z.literal('promote'), reason }),
 ])
 
 export type Request = z.infer<typeof requestSchema>

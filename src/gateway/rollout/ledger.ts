@@ -35,7 +35,7 @@ const fileSchema = z.strictObject({
 
 export type WouldDeny = z.infer<typeof kindSchema>
 
-const EVENTS = new Set(['request.would_deny', 'response.would_deny', 'connection.would_refuse'])
+const EVENTS = new Set(['request.would_deny', 'response.would_deny', 'connection.would_refuse', 'channel.would_deny'])
 
 export class Ledger {
   readonly path: string

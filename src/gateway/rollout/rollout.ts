@@ -167,8 +167,9 @@ export class Rollout {
     for (const event of events) this.host.record(event)
   }
 
-  /** A promotion keeps the modes in force, whatever the candidate says. */
-  keepModes(candidate: Policy, who: Who, why: string): void {
+  /** A promotion keeps the modes in force, whatever the candidate says. @returns what takes it back. @throws Refused */
+  keepModes(candidate: Policy, who: Who, why: string): () => void {
+    const former = this.state
     const next = structuredClone(this.state)
     const modes = this.host.modes()
     for (const { id, mode } of candidate.conduits) {
@@ -178,6 +179,10 @@ export class Rollout {
       next.overrides[id] = { mode: present, documentMode: mode, since: this.now(), cause: 'promotion', who, why }
     }
     this.write(next)
+    return () => {
+      this.state = former
+      this.save()
+    }
   }
 
   // ---------------------------------------------------------------------------------------------------------- acts

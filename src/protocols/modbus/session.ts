@@ -112,6 +112,14 @@ export interface SessionTerms {
   witnessed: boolean
 }
 
+/** Another policy that judges the same requests beside the one in force. Allocates nothing where the two agree. */
+export interface Shadow {
+  /** `buf[adu…end)` is a request whose header is sound; comes before anything is learned of it. */
+  judge(buf: Uint8Array, adu: number, end: number): void
+  /** What became of it by the policy in force: `REASON.allow` where it passes, else why it is or would be denied. */
+  settle(buf: Uint8Array, adu: number, end: number, reason: number): void
+}
+
 export type ReportKind = 'request' | 'response' | 'tolerated' | 'timeout'
 
 /** What a Modbus session asks of its host beside what all sessions do. */
@@ -143,6 +151,15 @@ const NO_BYTES = new Uint8Array(0)
 const VERDICTS = WOULD_DENY * 2
 const PASSES = 0
 const TAKEN = 1
+const OVER = 2
+
+/** What a session goes by. */
+interface Terms {
+  terms: SessionTerms
+  table: PairTable
+  limiter: RequestLimiter | null
+  shadow: Shadow | null
+}
 
 export class ModbusSession implements Session {
   private readonly host: ModbusHost
@@ -150,7 +167,8 @@ export class ModbusSession implements Session {
   private terms: SessionTerms
   private table: PairTable
   private limiter: RequestLimiter | null
-  private nextTerms: { terms: SessionTerms; table: PairTable; limiter: RequestLimiter | null } | null = null
+  private shadow: Shadow | null
+  private nextTerms: Terms | null = null
 
   private ring: Int32Array = NO_RING
   private mask = -1
@@ -172,7 +190,7 @@ export class ModbusSession implements Session {
   private targetPartSince = 0
 
   private lastActivity: number
-  /** No limits, nothing held, nothing to remember: an allowed request has only to be noted and sent. */
+  /** No limits, nothing held, nothing to remember, no shadow: an allowed request has only to be noted and sent. */
   private plain = false
   private targetDown = false
   private closing = false
@@ -186,12 +204,21 @@ export class ModbusSession implements Session {
   /** The same, once all answers are gathered and only have to leave. */
   private finishing = ''
 
-  constructor(host: ModbusHost, clock: Clock, terms: SessionTerms, table: PairTable, limiter: RequestLimiter | null) {
+  /** @param shadow null: none judges beside; then it costs nothing */
+  constructor(
+    host: ModbusHost,
+    clock: Clock,
+    terms: SessionTerms,
+    table: PairTable,
+    limiter: RequestLimiter | null,
+    shadow: Shadow | null = null,
+  ) {
     this.host = host
     this.clock = clock
     this.terms = terms
     this.table = table
     this.limiter = limiter
+    this.shadow = shadow
     this.lastActivity = clock.ms
     this.settle()
   }
@@ -239,8 +266,8 @@ export class ModbusSession implements Session {
    * Takes new terms between two frames: at once, or, where the mode changes, as soon as no frame is partly through (a
    * part that monitor mode has forwarded cannot be taken back).
    */
-  adopt(terms: SessionTerms, table: PairTable, limiter: RequestLimiter | null): void {
-    this.nextTerms = { terms, table, limiter }
+  adopt(terms: SessionTerms, table: PairTable, limiter: RequestLimiter | null, shadow: Shadow | null = null): void {
+    this.nextTerms = { terms, table, limiter, shadow }
     this.adoptNext()
   }
 
@@ -254,6 +281,7 @@ export class ModbusSession implements Session {
     this.terms = next.terms
     this.table = next.table
     this.limiter = next.limiter
+    this.shadow = next.shadow
     for (let i = 0; i < outstanding; i++) this.limiter?.acquire(this.clock.us, true)
     this.forwarded = outstanding
     this.terms.counters.cells[this.terms.counters.pending] += outstanding
@@ -303,7 +331,12 @@ export class ModbusSession implements Session {
 
   private settle(): void {
     this.plain =
-      this.limiter === null && this.held === 0 && this.staleCount === 0 && !this.targetDown && !this.table.learns
+      this.limiter === null &&
+      this.held === 0 &&
+      this.staleCount === 0 &&
+      !this.targetDown &&
+      !this.table.learns &&
+      this.shadow === null
   }
 
   private at(n: number): number {
@@ -365,10 +398,14 @@ export class ModbusSession implements Session {
       const identified = (buf[o + 2] | buf[o + 3]) === 0
       const shut = this.terms.gate[0] !== 0
       const reason = shut ? REASON.evidence : identified ? table.decide(buf, o + 6, next) : REASON.malformed
+      // What is denied for its header, or for want of evidence, is so by any policy.
+      const shadow = identified && !shut ? this.shadow : null
+      if (shadow !== null) shadow.judge(buf, o, next)
       let cell = reason
       if (reason !== REASON.allow || table.wouldRule !== -1) {
         cell = this.judge(buf, o, next, reason, identified && !shut)
         if (cell < 0) {
+          if (shadow !== null) shadow.settle(buf, o, next, reason)
           o = next
           if (this.closing) break
           continue
@@ -380,7 +417,9 @@ export class ModbusSession implements Session {
           from = to
           this.recycle('a transaction identifier came again while its late answer may still arrive')
         }
-        if (this.admit(buf, o, next, cell) !== PASSES) {
+        const admitted = this.admit(buf, o, next, cell)
+        if (shadow !== null) shadow.settle(buf, o, next, admitted === OVER ? REASON.rate : REASON.allow)
+        if (admitted !== PASSES) {
           o = next
           if (this.closing) break
           continue
@@ -521,7 +560,7 @@ export class ModbusSession implements Session {
 
   /**
    * An allowed request that is not plain: paced, limited, or its target is down.
-   * @returns `PASSES`, or `TAKEN` when it was held or answered here
+   * @returns `PASSES`, `TAKEN` when it was held or answered here, or `OVER` when it was denied for a limit
    */
   private admit(buf: Uint8Array, o: number, next: number, cell: number): number {
     if (this.targetDown) {
@@ -547,7 +586,7 @@ export class ModbusSession implements Session {
 
   private overRate(buf: Uint8Array, o: number, next: number): number {
     this.deny(buf, o, next, REASON.rate, '')
-    return TAKEN
+    return OVER
   }
 
   /** Keeps an allowed request back until a limit lets it pass. Bounded in number (here) and in time (`onPace`). */
@@ -1200,6 +1239,8 @@ export class ModbusSession implements Session {
       if (this.terms.witnessed) this.host.witness(true, buf, o, next)
       const code = buf[o + 7]
       let reason: number = REASON.malformed
+      const shadow = (buf[o + 2] | buf[o + 3]) === 0 ? this.shadow : null
+      if (shadow !== null) shadow.judge(buf, o, next)
       if ((buf[o + 2] | buf[o + 3]) === 0) reason = table.decide(buf, o + 6, next)
       else {
         table.rule = -1
@@ -1217,6 +1258,7 @@ export class ModbusSession implements Session {
       cells[counters.requests + code * VERDICTS + (reason === REASON.allow ? 0 : WOULD_DENY + reason)]++
       if (rule >= 0) cells[counters.rules + rule * 3 + (reason === REASON.allow ? 0 : 2)]++
       if (reason !== REASON.allow) this.host.report('request', reason, true, rule, buf, o, next, '', 0)
+      if (shadow !== null) shadow.settle(buf, o, next, this.strictly(reason, rule))
       if (table.learns) table.learnRequest(buf, o + 6, next)
       if (this.tail - this.head >= OUTSTANDING_MONITOR) {
         const at = this.at(this.head++)
@@ -1227,6 +1269,11 @@ export class ModbusSession implements Session {
       o = next
     }
     if (o < end) this.keepClientPart(buf, o, end, o !== start)
+  }
+
+  /** What enforce mode would make of a verdict: what a rule in monitor mode denies passes there too. */
+  private strictly(reason: number, rule: number): number {
+    return rule >= 0 && this.terms.ruleMonitor[rule] === 1 ? REASON.allow : reason
   }
 
   private watchTarget(buf: Uint8Array, start: number, end: number): void {
