@@ -31,9 +31,6 @@ import { type Reference, zoneBlocks } from './zones.ts'
 /** What the channels of the protocol may be like, as far as rules have to be held to it. */
 export type ChannelTerms = Pick<OpcUaProtocol, 'handling' | 'securityModes' | 'securityPolicies'>
 
-/** Whether a handling follows the NodeIds that RegisterNodes gives out, so that node rules hold for them too. */
-const FOLLOWS_ALIASES: Readonly<Record<OpcUaProtocol['handling'], boolean>> = { inspect: false, terminate: true }
-
 /** Keys of a rule that nothing but a message's body can be held to. */
 const INNER_KEYS = ['nodes', 'attributes', 'values', 'methods'] as const
 
@@ -253,12 +250,6 @@ function holdToChannel(check: Check, rule: OpcUaRule, raw: OpcUaRuleDocument, ch
       const message = `found ${key}, which cannot be seen on the encrypted channels that are allowed here; ${mend(channel)}`
       check.error([...path, key], 'not-enforceable', message)
     }
-  }
-  const registers =
-    rule.action === 'allow' && raw.services !== undefined && rule.services.includes(REQUEST.RegisterNodes)
-  if (inner.length > 0 && registers && !FOLLOWS_ALIASES[channel.handling]) {
-    const message = `found RegisterNodes beside ${inner.join(', ')}: the NodeIds that it gives out are not followed with handling inspect; expected \`handling: terminate\`, or services by name without RegisterNodes`
-    check.error([...path, 'services'], 'not-enforceable', message)
   }
   if (raw.values !== undefined && !rule.services.some((service) => WITH_VALUES.includes(service))) {
     const message = 'found values in a rule without Write: they limit nothing'

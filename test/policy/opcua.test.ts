@@ -229,13 +229,6 @@ const faults: [string, string, string, string, RegExp, ('error' | 'warning')?][]
     'warning',
   ],
   [
-    'RegisterNodes beside nodes',
-    rule('services: [browse], nodes: ["i=1"]'),
-    '[browse]',
-    'not-enforceable',
-    /RegisterNodes beside nodes/,
-  ],
-  [
     'a mode that is weaker than the prose',
     `security_mode: SignAndEncrypt\n${rule('services: [all]')}`,
     '[Sign]',
