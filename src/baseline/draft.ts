@@ -160,8 +160,18 @@ export function ruleNode(rule: DraftRule, nameOf: (address: string) => string): 
             Object.entries(rule.addresses).map(([table, ranges]) => [table, (ranges as string[]).map(plain)]),
           ),
         }),
+    ...(rule.values === undefined || rule.addresses === null
+      ? {}
+      : {
+          values: Object.fromEntries(
+            Object.entries(rule.addresses).map(([table, ranges]) => [table, bounds(ranges, rule.values)]),
+          ),
+        }),
   }
 }
+
+const bounds = (ranges: readonly string[], values: DraftRule['values']) =>
+  Object.fromEntries(ranges.map((range) => [range, { min: values?.least, max: values?.greatest }]))
 
 /** `7` as a number, `0-9` as text. */
 const plain = (text: string): string | number => (/^\d+$/.test(text) ? Number(text) : text)

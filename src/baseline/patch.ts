@@ -20,12 +20,25 @@ export interface Patch {
 }
 
 /** Where rules of one conduit go. */
-interface Place {
+export interface Place {
   conduit: string
   /** Index of the conduit, and of the protocol in it. */
   path: [number, number]
   protocol: ModbusProtocol
-  flows: BaselineFlow[]
+}
+
+/** What a document shall allow. */
+export interface Grant {
+  flow: BaselineFlow
+  /** Set: what is written must lie within, and what other rules say of values does not matter. */
+  values?: { least: number; greatest: number }
+}
+
+export interface Granted {
+  text: string
+  added: Patch['added']
+  /** What was not added, and why. */
+  refused: { grant: Grant; why: string }[]
 }
 
 /**
@@ -37,55 +50,86 @@ export function patchPolicy(text: string, policy: Policy, baseline: BaselineFile
   const items: Omit<DecideItem, 'id'>[] = decide.filter(
     ({ flow }) => flow === null || standing(policy, flow) !== 'allowed',
   )
-  const object = (flow: BaselineFlow, why: string): void => {
-    items.push({ ...flow, kind: 'out-of-place', why, flow: null })
-  }
-  const places = new Map<string, Place>()
+  const wanted = allow.filter((flow) => standing(policy, flow) !== 'allowed').map((flow) => ({ flow }))
+  const { text: patched, added, refused } = addRules(text, policy, wanted, { slack: options.slack, label: 'learned' })
+  for (const { grant, why } of refused) items.push({ ...grant.flow, kind: 'out-of-place', why, flow: null })
+  return { text: patched, added, decide: numbered(items) }
+}
+
+export interface GrantOptions {
+  /** Reads: ranges with at most this many unused addresses between them become one. */
+  slack: number
+  /** The first word of the comment above each rule. */
+  label: string
+}
+
+/** The names of addresses in a policy: its assets'; any other address stands for itself. */
+export function namesIn(policy: Policy): (address: string) => string {
+  const names = new Map(policy.zones.flatMap((zone) => zone.assets.map((one) => [one.address.base, one.name] as const)))
+  return (address) => names.get(parseAddress(address) ?? -1n) ?? address
+}
+
+/**
+ * Adds rules for what no rule allows yet; where a rule denies it, or no conduit carries it, says so.
+ * @param text the document that `policy` was read from
+ */
+export function addRules(text: string, policy: Policy, grants: readonly Grant[], options: GrantOptions): Granted {
+  const refused: Granted['refused'] = []
+  const byConduit = new Map<string, { place: Place; flows: BaselineFlow[]; valued: Grant[] }>()
   const partial = new Set<BaselineFlow>()
-  for (const flow of allow) {
-    if (standing(policy, flow) === 'allowed') continue
-    const place = placeOf(policy, flow)
+  const sourceOf = new Map<BaselineFlow, Grant>()
+  for (const grant of grants) {
+    const place = placeOf(policy, grant.flow)
     if (typeof place === 'string') {
-      object(flow, place)
+      refused.push({ grant, why: place })
       continue
     }
-    const { rest, deniedBy } = coverage(place.protocol, flow)
-    if (deniedBy !== null) object(flow, `rule "${deniedBy.name}" of conduit ${place.conduit} denies it`)
+    const { rest, deniedBy } = coverage(place.protocol, grant.flow)
+    if (deniedBy !== null) {
+      refused.push({ grant, why: `rule "${deniedBy.name}" of conduit ${place.conduit} denies it` })
+      continue
+    }
+    const known = byConduit.get(place.conduit) ?? { place, flows: [], valued: [] }
+    byConduit.set(place.conduit, known)
+    if (grant.values !== undefined) known.valued.push(grant)
     else if (rest !== null) {
-      const known = places.get(place.conduit) ?? place
-      places.set(place.conduit, known)
       known.flows.push(rest)
-      if (rest !== flow) partial.add(rest)
+      sourceOf.set(rest, grant)
+      if (rest !== grant.flow) partial.add(rest)
     }
   }
-  const names = new Map(policy.zones.flatMap((zone) => zone.assets.map((one) => [one.address.base, one.name] as const)))
-  const nameOf = (address: string): string => names.get(parseAddress(address) ?? -1n) ?? address
+  const nameOf = namesIn(policy)
   const added: Patch['added'] = []
   let patched = text
-  for (const place of places.values()) {
+  for (const { place, flows, valued } of byConduit.values()) {
     const taken = new Set(place.protocol.rules.map((rule) => rule.name))
-    for (const rule of buildRules(place.flows, { slack: options.slack, nameOf, taken })) {
-      const next = insert(
-        patched,
-        place.path,
-        rule,
-        rule.evidence.some((one) => partial.has(one)),
-        nameOf,
-      )
-      const refused = next === null ? 'its conduit has no list of rules to add to' : firstError(policy.file, next)
-      if (next === null || refused !== null) {
-        for (const flow of rule.evidence) object(flow, refused as string)
+    const drafted = buildRules(flows, { slack: options.slack, nameOf, taken }).map((rule) => ({
+      rule,
+      given: rule.evidence.map((flow) => sourceOf.get(flow) as Grant),
+    }))
+    for (const { rule } of drafted) taken.add(rule.name)
+    for (const grant of valued) {
+      const [rule] = buildRules([grant.flow], { slack: 0, nameOf, taken })
+      taken.add(rule.name)
+      drafted.push({ rule: { ...rule, values: grant.values }, given: [grant] })
+    }
+    for (const { rule, given } of drafted) {
+      const partly = rule.evidence.some((one) => partial.has(one))
+      const next = insert(patched, place.path, rule, { partly, label: options.label, nameOf })
+      const why = next === null ? 'its conduit has no list of rules to add to' : firstError(policy.file, next)
+      if (next === null || why !== null) {
+        for (const grant of given) refused.push({ grant, why: why as string })
         continue
       }
       patched = next
       added.push({ conduit: place.conduit, rule })
     }
   }
-  return { text: patched, added, decide: numbered(items) }
+  return { text: patched, added, refused }
 }
 
 /** @returns the conduit that a flow belongs to; a sentence where there is none */
-function placeOf(policy: Policy, flow: BaselineFlow): Place | string {
+export function placeOf(policy: Policy, flow: BaselineFlow): Place | string {
   const [client, target] = [zoneOf(policy, flow.client), zoneOf(policy, flow.target)]
   if (client === null) return `${flow.client} is in no zone of the policy`
   if (target === null) return `${flow.target} is in no zone of the policy`
@@ -101,7 +145,7 @@ function placeOf(policy: Policy, flow: BaselineFlow): Place | string {
   if (found.protocol.rules.some((rule) => rule.fromProse)) {
     return `conduit ${found.conduit.id} has no rules but its direction, and ${functionText(flow.function, flow.sub)} is not in that`
   }
-  return { conduit: found.conduit.id, path: found.at, protocol: found.protocol, flows: [] }
+  return { conduit: found.conduit.id, path: found.at, protocol: found.protocol }
 }
 
 /** The zone of an asset with this address; else the zone of the smallest network that holds it. */
@@ -122,16 +166,21 @@ function zoneOf(policy: Policy, text: string): Zone | null {
   return best
 }
 
+interface Words {
+  /** Other rules allow some of the requests that this one rests on. */
+  partly: boolean
+  label: string
+  nameOf: (address: string) => string
+}
+
 /**
- * @param partly other rules allow some of the requests that this one rests on
  * @returns the document with the rule behind the last of its conduit's; null where there is no list to add to
  */
 function insert(
   text: string,
   [i, j]: [number, number],
   rule: DraftRule,
-  partly: boolean,
-  nameOf: (address: string) => string,
+  { partly, label, nameOf }: Words,
 ): string | null {
   const document = parseDocument(text)
   const rules = document.getIn(['conduits', i, 'protocols_allowed', j, 'rules'], true) as YAMLSeq | undefined
@@ -159,7 +208,7 @@ function insert(
   }
   const eol = text.includes('\r\n') ? '\r\n' : '\n'
   const lines = [
-    ...evidenceText(rule).map((line, n) => `# learned: ${partly && n === 0 ? 'among ' : ''}${line}`),
+    ...evidenceText(rule).map((line, n) => `# ${label}: ${partly && n === 0 ? 'among ' : ''}${line}`),
     ...ruleLines(node),
   ]
   const block = lines.map((line) => `${indent}${line}${eol}`).join('')
@@ -168,7 +217,7 @@ function insert(
 }
 
 /** The rule in block form, its lists on one line each. */
-function ruleLines(node: Record<string, unknown>): string[] {
+export function ruleLines(node: Record<string, unknown>): string[] {
   return Object.entries(node).map(([key, value], index) => {
     const flat = stringify(value, { collectionStyle: 'flow', lineWidth: 0 }).trimEnd()
     return `${index === 0 ? '- ' : '  '}${key}: ${flat}`

@@ -12,6 +12,13 @@ export class RangeSet {
     return this.bounds.length / 2
   }
 
+  /** How many integers there are in all. */
+  get total(): number {
+    let sum = 0
+    for (let i = 0; i < this.bounds.length; i += 2) sum += this.bounds[i + 1] - this.bounds[i] + 1
+    return sum
+  }
+
   /**
    * @param low ≤ `high`
    * @param room whether there may be one more range

@@ -15,6 +15,8 @@ export interface DraftRule {
   /** null: none of the functions has addresses, or none can be named (file records). */
   addresses: Partial<Record<ModbusTable, string[]>> | null
   evidence: BaselineFlow[]
+  /** Bounds of what is written to its addresses; absent: none. */
+  values?: { least: number; greatest: number }
 }
 
 /**

@@ -1,6 +1,7 @@
 /** The command line: one file a verb, whose work is loaded when it is asked for. */
 import { Command, CommanderError } from 'commander'
 import { VERSION } from '../version.ts'
+import { analyze } from './analyze.ts'
 import { bench } from './bench.ts'
 import { check } from './check.ts'
 import { control } from './control.ts'
@@ -22,7 +23,8 @@ export function program(): Command {
     .showSuggestionAfterError()
     .configureOutput({ outputError: (text, write) => write(`headgate: ${text.replace(/^error: /, '')}`) })
     .exitOverride()
-  for (const verb of [run, check, control, learn, replay, validate, report, evidence, top, bench]) verb(headgate)
+  const verbs = [run, check, control, learn, replay, analyze, validate, report, evidence, top, bench]
+  for (const verb of verbs) verb(headgate)
   return headgate
 }
 

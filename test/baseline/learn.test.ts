@@ -1,5 +1,4 @@
 /** From captures to policies and back: what was learned is allowed, what is new is not, and a person's words stay. */
-import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -15,6 +14,7 @@ import { checkPolicy } from '../../src/policy/load.ts'
 import type { Policy } from '../../src/policy/model.ts'
 import { adu, u16 } from '../support/modbus.ts'
 import { Connection, type Packet, pcapFile, random } from '../support/traffic.ts'
+import { headgate } from '../support/verbs.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'headgate-learn-'))
 t.teardown(() => rmSync(directory, { recursive: true, force: true }))
@@ -541,43 +541,6 @@ t.test('replay: two policies side by side', async (t) => {
   )
   t.strictSame((await replayFile(old, file, old)).differences(), [])
 })
-
-/** Runs command lines one after the other in one process, which prints what each printed. */
-const VERBS = `
-import { Command } from 'commander'
-import { learn } from ${JSON.stringify(new URL('../../src/cli/learn.ts', import.meta.url).href)}
-import { replay } from ${JSON.stringify(new URL('../../src/cli/replay.ts', import.meta.url).href)}
-const print = process.stdout.write.bind(process.stdout)
-const results = []
-for (const args of JSON.parse(process.argv[1])) {
-  const result = { code: 0, out: '', err: '' }
-  process.stdout.write = (text) => (result.out += text) !== ''
-  process.stderr.write = (text) => (result.err += text) !== ''
-  process.exitCode = 0
-  const program = new Command('headgate')
-  learn(program)
-  replay(program)
-  await program.parseAsync(args, { from: 'user' })
-  result.code = process.exitCode
-  results.push(result)
-}
-process.exitCode = 0
-print(JSON.stringify(results))
-`
-
-interface Printed {
-  code: number
-  out: string
-  err: string
-}
-
-function headgate(lines: string[][], input?: Uint8Array): Printed[] {
-  const root = new URL('../..', import.meta.url).pathname
-  const node = ['--input-type=module', '-e', VERBS, '--', JSON.stringify(lines)]
-  const { status, stdout, stderr } = spawnSync(process.execPath, node, { encoding: 'utf8', cwd: root, input })
-  if (status !== 0) throw new Error(stderr)
-  return JSON.parse(stdout)
-}
 
 t.test('the command line', async (t) => {
   const file = capture(plant({ rough: true }))

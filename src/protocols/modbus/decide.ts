@@ -333,7 +333,7 @@ export class PairTable {
     const covering = allowing.find((matcher) => matcher.coversUnit(unit))
     if (covering !== undefined) return { rule: covering.index, reason: REASON.function }
     if (allowing.length > 0) return { rule: allowing[0].index, reason: REASON.unit }
-    return { rule: -1, reason: REASON.function }
+    return { rule: -1, reason: this.matchers.length === 0 ? REASON.pair : REASON.function }
   }
 
   /** No allow rule has this function. A deny rule is not to be named: what one that monitors denies would pass. */

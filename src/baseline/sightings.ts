@@ -1,0 +1,252 @@
+/**
+ * What the evidence tells of traffic that was, or would have been, denied: put together by kind. An event may stand for
+ * many (`count`, `first`, `last`), so numbers, times and intervals are of what it stands for.
+ */
+import { parseFunction } from '../protocols/modbus/function-codes.ts'
+import { keyOf } from './decisions.ts'
+import { RangeSet } from './ranges.ts'
+
+/** Kinds that are kept apart; a scan must not take all memory. */
+const MAX_SIGHTINGS = 20_000
+/** Ranges of one kind. */
+const MAX_RANGES = 1024
+/** Hours that are told apart, for evidence of a few days. */
+const MAX_HOURS = 96
+/** Lengths of intervals that are told apart; each is an eighth longer than the one before. */
+const PERIOD_STEP = Math.log(1.125)
+const MAX_PERIODS = 64
+const DAY_MS = 86_400_000
+const HOUR_MS = 3_600_000
+
+export type Happened = 'would-deny' | 'denied'
+export type SightingKind = 'request' | 'response' | 'connection'
+
+type Fields = Record<string, unknown>
+
+/** How long lies between two of a kind: a histogram of intervals. */
+class Intervals {
+  private readonly lengths = new Map<number, { number: number; sum: number }>()
+  private samples = 0
+
+  add(ms: number): void {
+    if (!(ms > 0)) return
+    const bucket = Math.round(Math.log(ms) / PERIOD_STEP)
+    const one = this.lengths.get(bucket) ?? { number: 0, sum: 0 }
+    if (one.number === 0 && this.lengths.size >= MAX_PERIODS) return
+    this.lengths.set(bucket, one)
+    one.number++
+    one.sum += ms
+    this.samples++
+  }
+
+  /** The interval that most keep to, in milliseconds, and the share of them that do; null: too few to tell. */
+  get regular(): { ms: number; share: number } | null {
+    if (this.samples < 4) return null
+    let best = { number: 0, sum: 0 }
+    for (const bucket of this.lengths.keys()) {
+      const near = [bucket - 1, bucket, bucket + 1].map((at) => this.lengths.get(at) ?? { number: 0, sum: 0 })
+      const number = near.reduce((sum, one) => sum + one.number, 0)
+      if (number > best.number) best = { number, sum: near.reduce((sum, one) => sum + one.sum, 0) }
+    }
+    return { ms: best.sum / best.number, share: best.number / this.samples }
+  }
+}
+
+/** One kind of traffic: who, whom, what, and why it was not allowed. */
+export class Sighting {
+  readonly id: string
+  readonly happened: Happened
+  readonly kind: SightingKind
+  readonly conduit: string
+  readonly client: string
+  readonly target: string
+  readonly port: number
+  readonly reason: string
+  /** null: no function, as of a connection or of bytes that are no frame. */
+  readonly function: number | null
+  readonly sub: number | null
+  clientAsset: string | null = null
+  targetAsset: string | null = null
+  /** The rule that came nearest to allowing it, of the latest event. */
+  rule: string | null = null
+  detail = ''
+  count = 0
+  /** Milliseconds since 1970. */
+  first = Number.POSITIVE_INFINITY
+  last = Number.NEGATIVE_INFINITY
+  readonly units = new RangeSet()
+  readonly addresses = new RangeSet()
+  /** FC 23: those written. */
+  readonly written = new RangeSet()
+  /** Extremes of the values written. */
+  least = Number.POSITIVE_INFINITY
+  greatest = Number.NEGATIVE_INFINITY
+  /** Not all units, addresses or values are known. */
+  partial = false
+  responses = 0
+  exceptions = 0
+  /** Days since 1970 (UTC), and hours. */
+  readonly days = new Set<number>()
+  readonly hours = new Set<number>()
+  readonly intervals = new Intervals()
+  /** When each worker's latest was: what two of them saw is not one after the other. */
+  private readonly latest = new Map<number, number>()
+
+  constructor(
+    id: string,
+    happened: Happened,
+    kind: SightingKind,
+    fields: Fields,
+    code: number | null,
+    sub: number | null,
+  ) {
+    this.id = id
+    this.happened = happened
+    this.kind = kind
+    this.conduit = text(fields.conduit)
+    this.client = text(fields.client)
+    this.target = text(fields.target)
+    this.port = Number(fields.target_port ?? 502)
+    this.reason = text(fields.reason)
+    this.function = code
+    this.sub = sub
+  }
+
+  add(fields: Fields): void {
+    const time = Date.parse(text(fields.time))
+    const count = Math.max(1, Number(fields.count ?? 1))
+    const [first, last] = [fields.first, fields.last].map((one) => (one === undefined ? time : Date.parse(text(one))))
+    if (![time, count, first, last].every(Number.isFinite)) return
+    this.count += count
+    this.clientAsset = textOrNull(fields.client_asset) ?? this.clientAsset
+    this.targetAsset = textOrNull(fields.target_asset) ?? this.targetAsset
+    this.rule = textOrNull(fields.rule)
+    this.detail = text(fields.detail)
+    this.responses += Number(fields.responses ?? 0)
+    this.exceptions += Number(fields.exceptions ?? 0)
+    const worker = Number(fields.worker ?? 0)
+    const before = this.latest.get(worker)
+    // Of many the mean says more than the pause before them, which may be a night.
+    if (count > 1) this.intervals.add((last - first) / (count - 1))
+    else if (before !== undefined) this.intervals.add(first - before)
+    this.latest.set(worker, last)
+    this.first = Math.min(this.first, first)
+    this.last = Math.max(this.last, last)
+    for (let day = Math.floor(first / DAY_MS); day <= Math.min(last / DAY_MS, first / DAY_MS + 2); day++)
+      this.days.add(day)
+    for (let hour = Math.floor(first / HOUR_MS); hour <= last / HOUR_MS && this.hours.size < MAX_HOURS; hour++)
+      this.hours.add(hour)
+    if (this.kind === 'request') this.reaches(fields, count)
+  }
+
+  private reaches(fields: Fields, count: number): void {
+    // Without a list of them the event's own is one of `count`.
+    this.include(this.units, fields.units ?? fields.unit_id)
+    if (fields.addresses !== undefined) this.include(this.addresses, fields.addresses)
+    else if (fields.address !== undefined) {
+      const [address, quantity] = [Number(fields.address), Number(fields.quantity ?? 1)]
+      this.include(this.addresses, `${address}-${address + quantity - 1}`)
+      if (count > 1) this.partial = true
+    }
+    if (fields.write_addresses !== undefined) this.include(this.written, fields.write_addresses)
+    else if (fields.write_address !== undefined) {
+      const [address, quantity] = [Number(fields.write_address), Number(fields.write_quantity ?? 1)]
+      this.include(this.written, `${address}-${address + quantity - 1}`)
+    }
+    if (fields.more_addresses === 'yes') this.partial = true
+    if (fields.least !== undefined) {
+      this.least = Math.min(this.least, Number(fields.least))
+      this.greatest = Math.max(this.greatest, Number(fields.greatest))
+      return
+    }
+    if (this.function === null || !VALUED.has(this.function)) return
+    if (text(fields.values).endsWith('…')) this.partial = true
+    for (const value of writtenIn(fields)) {
+      this.least = Math.min(this.least, value)
+      this.greatest = Math.max(this.greatest, value)
+    }
+  }
+
+  /** @param ranges `7`, or `0-9, 20` */
+  private include(set: RangeSet, ranges: unknown): void {
+    if (ranges === undefined) return
+    for (const [, low, high] of text(ranges).matchAll(/(\d+)(?:-(\d+))?/g)) {
+      const [from, to] = [Number(low), Number(high ?? low)]
+      if (from <= to && to <= 65535 && !set.add(from, to, set.size < MAX_RANGES)) this.partial = true
+    }
+  }
+}
+
+const text = (value: unknown): string => (typeof value === 'string' || typeof value === 'number' ? String(value) : '')
+const textOrNull = (value: unknown): string | null => (typeof value === 'string' && value !== '' ? value : null)
+
+/** Functions whose events show the values that they write. */
+const VALUED = new Set([5, 6, 15, 16, 23])
+
+const writtenIn = (fields: Fields): number[] => (text(fields.values).match(/\b\d+\b/g) ?? []).map(Number)
+
+/** Families of events that are counted, with what each is of. */
+const EVENT_OF: Readonly<Record<string, readonly [Happened, SightingKind]>> = {
+  'request.would_deny': ['would-deny', 'request'],
+  'request.denied': ['denied', 'request'],
+  'response.would_deny': ['would-deny', 'response'],
+  'response.denied': ['denied', 'response'],
+  'connection.would_refuse': ['would-deny', 'connection'],
+  'connection.refused': ['denied', 'connection'],
+}
+
+/** All that the evidence tells. */
+export class Sightings {
+  readonly all = new Map<string, Sighting>()
+  /** Events of more kinds than are kept apart. */
+  dropped = 0
+  /** Records read, and lines that are none. */
+  records = 0
+  unread = 0
+  /** Milliseconds since 1970; infinite where there is no record. */
+  first = Number.POSITIVE_INFINITY
+  last = Number.NEGATIVE_INFINITY
+  /** Requests that a target did not answer in time, by client, target and port. */
+  readonly timeouts = new Map<string, number>()
+  /** When each policy was last put into force, by its SHA-256. */
+  readonly policies = new Map<string, number>()
+
+  /** Takes one record of the evidence. */
+  add(fields: Fields): void {
+    const event = text(fields.event)
+    const time = Date.parse(text(fields.time))
+    this.records++
+    if (Number.isFinite(time)) {
+      this.first = Math.min(this.first, time)
+      this.last = Math.max(this.last, time)
+    }
+    if (event === 'policy.loaded') this.policies.set(text(fields.policy), time)
+    if (event === 'target.timeout') {
+      const key = `${text(fields.client)} ${text(fields.target)} ${text(fields.target_port)}`
+      this.timeouts.set(key, (this.timeouts.get(key) ?? 0) + Number(fields.count ?? 1))
+    }
+    const what = Object.hasOwn(EVENT_OF, event) ? EVENT_OF[event] : undefined
+    if (what === undefined || text(fields.protocol) !== 'modbus') return
+    const [happened, kind] = what
+    const code = typeof fields.function_code === 'number' && fields.function_code > 0 ? fields.function_code : null
+    const sub = code === null ? null : subOf(code, fields.sub_function)
+    const { conduit, client, target, target_port: port, reason } = fields
+    const id = keyOf(happened, kind, ...[conduit, client, target, port, reason].map(text), code, sub)
+    let sighting = this.all.get(id)
+    if (sighting === undefined) {
+      if (this.all.size >= MAX_SIGHTINGS) {
+        this.dropped += Number(fields.count ?? 1)
+        return
+      }
+      sighting = new Sighting(id, happened, kind, fields, code, sub)
+      this.all.set(id, sighting)
+    }
+    sighting.add(fields)
+  }
+}
+
+/** The number of a sub-function, from its name. */
+function subOf(code: number, name: unknown): number | null {
+  if (typeof name !== 'string' || (code !== 8 && code !== 43)) return null
+  return parseFunction(`${code}/${name}`)?.[0]?.sub ?? null
+}
