@@ -1,5 +1,6 @@
 /** The rules of one OPC UA protocol of a conduit: those given, or the one that `direction` spells out. */
 import { READ_ONLY_GROUPS, REQUEST, type ServiceGroup, serviceOf, servicesIn } from '../protocols/opcua/services.ts'
+import { blocksOverlap } from './address.ts'
 import type { Check } from './check.ts'
 import type { Path } from './document.ts'
 import { show } from './findings.ts'
@@ -86,6 +87,7 @@ export function buildOpcUaRules(
     names.set(built.name, index)
     rules.push(built)
   }
+  holdAliases(context.check, rules, raw.rules, channel, path)
   if (raw.rules.length === 0)
     context.check.warn([...path, 'rules'], 'no-rules', 'found no rule: every request is denied')
   return rules
@@ -263,6 +265,33 @@ function holdToChannel(check: Check, rule: OpcUaRule, raw: OpcUaRuleDocument, ch
   if (rule.securityMode !== null && !channel.securityModes.includes(rule.securityMode)) {
     const message = `found ${rule.securityMode}, expected one of the conduit's security modes: ${channel.securityModes.join(', ')}`
     check.error([...path, 'security_mode'], 'outside-security', message)
+  }
+}
+
+/**
+ * An inspecting session follows the NodeIds that RegisterNodes gives out as long as its connection lasts. An OPC UA
+ * session that goes on over another one takes them along: no allow rule has them there, yet no deny rule either.
+ */
+function holdAliases(
+  check: Check,
+  rules: readonly OpcUaRule[],
+  raw: readonly OpcUaRuleDocument[],
+  { handling }: ChannelTerms,
+  path: Path,
+): void {
+  if (handling === 'terminate') return
+  const meet = (a: OpcUaRule, b: OpcUaRule): boolean =>
+    a.from.some((one) => b.from.some((other) => blocksOverlap(one, other))) &&
+    a.to.some((one) => b.to.some((other) => blocksOverlap(one, other)))
+  for (const denying of rules) {
+    if (denying.action !== 'deny' || (denying.nodes === null && denying.methods === null)) continue
+    for (const [index, rule] of raw.entries()) {
+      const allowing = rules.find(({ name }) => name === (rule?.name ?? `rule-${index + 1}`))
+      if (allowing?.action !== 'allow' || !allowing.services.includes(REQUEST.RegisterNodes)) continue
+      if (!meet(denying, allowing)) continue
+      const message = `found RegisterNodes beside the deny rule ${show(denying.name)}, which names nodes: handling inspect does not follow the NodeIds that it gives out to another connection; expected \`handling: terminate\`, or services by name without RegisterNodes`
+      check.error([...path, 'rules', index, 'services'], 'not-enforceable', message)
+    }
   }
 }
 

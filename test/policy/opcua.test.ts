@@ -229,6 +229,13 @@ const faults: [string, string, string, string, RegExp, ('error' | 'warning')?][]
     'warning',
   ],
   [
+    'RegisterNodes beside a deny rule that names nodes',
+    'rules:\n- { from: [HIST-01], to: [OPC-01], services: [browse] }\n- { name: secret, action: deny, from: [HIST-01], to: [OPC-01], nodes: ["i=1"] }\nopcua: { security_modes: [Sign] }',
+    '[browse]',
+    'not-enforceable',
+    /RegisterNodes beside the deny rule "secret"/,
+  ],
+  [
     'a mode that is weaker than the prose',
     `security_mode: SignAndEncrypt\n${rule('services: [all]')}`,
     '[Sign]',
