@@ -229,6 +229,21 @@ function modbusSerial(): number[] | null {
   return frames === 0 ? null : ns
 }
 
+/** The parser of `jsmodbus`'s client: its response handler alone, without a socket. */
+function jsmodbus(): number[] | null {
+  const require = createRequire(import.meta.url)
+  if (!existsSync(join(import.meta.dirname, '../node_modules/jsmodbus'))) return null
+  const { default: Handler } = require('jsmodbus/dist/tcp-client-response-handler.js')
+  const handler = new Handler()
+  const chunk = responses()
+  let frames = 0
+  const ns = timed(FRAMES_PER_READ, () => {
+    handler.handleData(chunk)
+    while (handler.shift() !== undefined) frames++
+  })
+  return frames % FRAMES_PER_READ !== 0 || frames === 0 ? null : ns
+}
+
 export function decoder(): void {
   const program = compiled('decoder')
   const { own, c } = decisions(program)
@@ -248,16 +263,15 @@ export function decoder(): void {
   rows.push(['the same, and a shadow policy judges', figure(median(session(null, true))), ''])
   rows.push(['the whole session in monitor mode', figure(median(session(false))), ''])
   rows.push(['the same, and a baseline is kept', figure(median(session(true))), ''])
-  const serial = modbusSerial()
-  if (serial !== null)
-    rows.push([
-      'modbus-serial: parser of responses',
-      figure(median(serial)),
-      program === null ? '-' : ratioText(median(serial) / median(c)),
-    ])
+  const others = { jsmodbus: jsmodbus(), 'modbus-serial': modbusSerial() }
+  for (const [name, ns] of Object.entries(others)) {
+    if (ns === null) continue
+    const ratio = program === null ? '-' : ratioText(median(ns) / median(c))
+    rows.push([`${name}: parser of responses`, figure(median(ns)), ratio])
+  }
   say('\n### Decoder\n')
   say(`Whole buffers of ${FRAMES_PER_READ} frames, one CPU, medians of ${ROUNDS}.\n`)
   say(table(['', 'ns a frame', 'to C'], rows))
-  say(serial === null ? '\nmodbus-serial: skipped, not installed' : '')
+  for (const [name, ns] of Object.entries(others)) if (ns === null) say(`\n${name}: skipped, not installed`)
   if (program === null) say('C loop: skipped, no gcc')
 }
