@@ -4,9 +4,12 @@ import { VERSION } from '../version.ts'
 import { analyze } from './analyze.ts'
 import { bench } from './bench.ts'
 import { check } from './check.ts'
+import { compare } from './compare.ts'
 import { control } from './control.ts'
 import { evidence } from './evidence.ts'
+import { importing } from './import.ts'
 import { learn } from './learn.ts'
+import { render } from './render.ts'
 import { replay } from './replay.ts'
 import { report } from './report.ts'
 import { run } from './run.ts'
@@ -23,8 +26,22 @@ export function program(): Command {
     .showSuggestionAfterError()
     .configureOutput({ outputError: (text, write) => write(`headgate: ${text.replace(/^error: /, '')}`) })
     .exitOverride()
-  const verbs = [run, check, control, learn, replay, analyze, validate, report, evidence, top, bench]
-  for (const verb of verbs) verb(headgate)
+  const verbs = [
+    run,
+    check,
+    compare,
+    importing,
+    render,
+    control,
+    learn,
+    replay,
+    analyze,
+    validate,
+    report,
+    evidence,
+    top,
+  ]
+  for (const verb of [...verbs, bench]) verb(headgate)
   return headgate
 }
 

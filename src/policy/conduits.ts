@@ -4,9 +4,9 @@ import type { Path } from './document.ts'
 import { didYouMean, show } from './findings.ts'
 import { buildLimits, buildTimeouts } from './limits-section.ts'
 import { buildRules } from './modbus-rules.ts'
-import type { Conduit, ConduitProtocol, ModbusProtocol, Mode } from './model.ts'
+import type { AddressBlock, Conduit, ConduitProtocol, ModbusProtocol, Mode, OtherProtocol, Range } from './model.ts'
 import { buildOpcUa, isOpcUa } from './opcua-section.ts'
-import type { RuleContext } from './rule-context.ts'
+import { type RuleContext, references } from './rule-context.ts'
 import {
   type ConduitDocument,
   type ModbusDocument,
@@ -16,7 +16,7 @@ import {
   opcuaSchema,
   otherProtocolSchema,
 } from './schema.ts'
-import { parseDate, parseSecurityLevel } from './values.ts'
+import { parseDate, parseRange, parseSecurityLevel } from './values.ts'
 import type { Zones } from './zones.ts'
 
 /** How documents write the name of the protocol. */
@@ -65,8 +65,9 @@ function buildConduit(check: Check, zones: Zones, raw: ConduitDocument, mode: Mo
     const opcua = typeof name === 'string' && isOpcUa(name)
     check.structure(modbus ? modbusSchema : opcua ? opcuaSchema : otherProtocolSchema, protocol, at)
     if (typeof name !== 'string') continue
+    const context = { check, zones, connects, enforce: mode === 'enforce' }
     if (!modbus && !opcua) {
-      protocols.push(buildOther(check, protocol as OtherProtocolDocument, at))
+      protocols.push(buildOther(context, protocol as OtherProtocolDocument, at))
       continue
     }
     const kind = modbus ? 'modbus' : 'opcua'
@@ -74,7 +75,6 @@ function buildConduit(check: Check, zones: Zones, raw: ConduitDocument, mode: Mo
       const message = `found ${modbus ? 'Modbus/TCP' : 'OPC UA'} twice in one conduit, expected it once: put the rules together`
       check.error(at, 'duplicate-name', message)
     }
-    const context = { check, zones, connects, enforce: mode === 'enforce' }
     if (modbus) protocols.push(buildModbus(context, protocol as ModbusDocument, at))
     else protocols.push(buildOpcUa(context, protocol as OpcUaDocument, at))
   }
@@ -91,19 +91,34 @@ function buildConduit(check: Check, zones: Zones, raw: ConduitDocument, mode: Mo
   }
 }
 
-function buildOther(check: Check, raw: OtherProtocolDocument & { rules?: unknown }, path: Path): ConduitProtocol {
-  if (raw.rules !== undefined) {
-    const message = `found rules for ${show(raw.protocol)}, which this version does not carry: they are not enforced here`
+function buildOther(context: RuleContext, document: OtherProtocolDocument, path: Path): OtherProtocol {
+  const { check } = context
+  if (document.rules !== undefined) {
+    const message = `found rules for ${show(document.protocol)}, which this version does not carry: they are not enforced here`
     check.warn([...path, 'rules'], 'not-in-this-version', message)
   }
+  const raw = { ...check.soundPart(document, path), protocol: document.protocol }
+  const blocks = (list: string[] | undefined, key: string): AddressBlock[] | null =>
+    list === undefined ? null : references(context, list, [...path, key]).flatMap((one) => one.blocks)
   return {
     kind: 'other',
     protocol: raw.protocol,
-    port: typeof raw.port === 'number' ? raw.port : null,
-    direction: typeof raw.direction === 'string' ? raw.direction : null,
-    securityMode: typeof raw.security_mode === 'string' ? raw.security_mode : null,
+    transport: raw.transport ?? transportOf(raw.protocol),
+    port: raw.port ?? null,
+    ports: raw.ports?.map((one) => parseRange(one, 1, 65535, '') as Range) ?? null,
+    from: blocks(raw.from, 'from'),
+    to: blocks(raw.to, 'to'),
+    direction: raw.direction ?? null,
+    securityMode: raw.security_mode ?? null,
     position: check.source.position(path),
   }
+}
+
+/** What a protocol that Headgate does not carry runs on, by its name. */
+function transportOf(protocol: string): OtherProtocol['transport'] {
+  if (/\b(ntp|ptp|snmp|tftp|syslog|dhcp|bacnet|udp)\b/i.test(protocol)) return 'udp'
+  if (/\b(icmp|ping)\b/i.test(protocol)) return 'icmp'
+  return 'tcp'
 }
 
 function buildModbus(context: RuleContext, document: ModbusDocument, path: Path): ModbusProtocol {

@@ -259,7 +259,14 @@ export interface OpcUaProtocol {
 export interface OtherProtocol {
   kind: 'other'
   protocol: string
+  /** What it runs on; where the document does not say: what the protocol's name does, tcp for most. */
+  transport: 'tcp' | 'udp' | 'icmp' | 'any'
   port: number | null
+  /** More ports, or ranges of them. */
+  ports: Range[] | null
+  /** Who may open it to whom; null: all of the direction's zones. */
+  from: AddressBlock[] | null
+  to: AddressBlock[] | null
   direction: string | null
   securityMode: string | null
   position: Position

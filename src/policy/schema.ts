@@ -408,6 +408,18 @@ export const opcuaSchema = z.strictObject({
 export const otherProtocolSchema = z.looseObject({
   protocol: protocolName,
   port: port.optional(),
+  ports: z
+    .array(range(1, 65535, 'a port'))
+    .min(1)
+    .max(1000)
+    .optional()
+    .describe('More ports, or ranges of them, for the filters that are rendered.'),
+  transport: z
+    .enum(['tcp', 'udp', 'icmp', 'any'])
+    .optional()
+    .describe("What it runs on, for the filters that are rendered. Default: by the protocol's name; tcp for most."),
+  from: references.optional().describe("Who opens it: assets, zones or CIDR blocks. Default: the direction's zone."),
+  to: references.optional().describe("To whom. Default: the direction's zone."),
   direction: direction.optional(),
   security_mode: text.optional(),
 })
