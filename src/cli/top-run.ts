@@ -47,6 +47,8 @@ async function print(url: string, interval: number, once: boolean): Promise<numb
 }
 
 async function watch(url: string, interval: number): Promise<number> {
+  // Before the terminal is touched: where there is no page, there is one line and no more.
+  let before: Scrape | null = await scrape(url)
   const leaving = new AbortController()
   const leave = (): void => leaving.abort()
   const { stdin, stdout } = process
@@ -55,7 +57,6 @@ async function watch(url: string, interval: number): Promise<number> {
     if (/[qQ\x03\x04\x1b]/.test(keys.toString('latin1'))) leave()
   })
   process.once('SIGTERM', leave)
-  let before: Scrape | null = await scrape(url)
   stdout.write(ALTERNATE_SCREEN)
   try {
     while (!leaving.signal.aborted) {

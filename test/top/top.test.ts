@@ -1,5 +1,5 @@
 /** `headgate top`: what it makes of two scrapes, and of pages that are none. */
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import { fileURLToPath } from 'node:url'
@@ -61,8 +61,8 @@ t.test('from the command line', async (t) => {
   await once(server, 'listening')
   t.teardown(() => server.close())
   const { port } = server.address() as { port: number }
+  const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
   const top = async (...args: string[]) => {
-    const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
     const child = spawn(process.execPath, [
       '-e',
       `import('${main}').then((cli) => cli.main(['', '', ...process.argv.slice(1)]))`,
@@ -86,4 +86,31 @@ t.test('from the command line', async (t) => {
   t.match(await top('--url', 'http://127.0.0.1:1/metrics'), { code: 2, out: '', err: /nobody listens there/ })
   t.match(await top('--once', 'policies/quick-start.yaml'), { code: 2, err: /has no gateway\.metrics/ })
   t.match(await top(), { code: 2, err: /give its policy, or --url/ })
+
+  // util-linux's script(1) gives it a terminal.
+  const script = spawnSync('script', ['--version'])
+  await t.test('in a terminal', { skip: script.status === 0 ? false : 'no script(1) here' }, async (t) => {
+    const live = async (port: number, keys: string) => {
+      const command = `'${process.execPath}' -e "import('${main}').then((cli) => cli.main(['', '', ...process.argv.slice(1)]))" -- top --url http://127.0.0.1:${port}/metrics --interval 0.2`
+      const child = spawn('script', ['-qec', `stty rows 12 columns 60; ${command}`, '/dev/null'])
+      t.teardown(() => child.kill('SIGKILL'))
+      let out = ''
+      let asked = false
+      child.stdout.on('data', (chunk) => {
+        out += chunk
+        if (!asked && /C1 modbus/.test(out)) child.stdin.write(keys)
+        asked ||= /C1 modbus/.test(out)
+      })
+      const [code] = await once(child, 'close')
+      return { code, out }
+    }
+    const seen = await live(port, 'q')
+    t.equal(seen.code, 0, 'q leaves')
+    t.ok(
+      seen.out.includes('\x1b[?1049h') && seen.out.trimEnd().endsWith('\x1b[?25h\x1b[?1049l'),
+      'the screen is given back',
+    )
+    t.notMatch(seen.out, /[^\r\n]{200}/, 'no line is longer than the terminal, colours aside')
+    t.match(await live(1, 'q'), { code: 2, out: /nobody listens there/ }, 'without a page it ends, and does not hang')
+  })
 })
