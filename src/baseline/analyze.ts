@@ -282,7 +282,8 @@ function candidateOf(
   }
 }
 
-const namesOf =
+/** Names as the evidence has them. */
+export const namesOf =
   ({ client, clientAsset, target, targetAsset }: Sighting) =>
   (address: string): string =>
     (address === client ? clientAsset : address === target ? targetAsset : null) ?? address
@@ -338,7 +339,8 @@ function mendText({ kind, reason }: Sighting): string {
   return 'no rule can'
 }
 
-function whatText(one: Sighting, names: (address: string) => string): string {
+/** One line: who, whom, what. */
+export function whatText(one: Sighting, names: (address: string) => string): string {
   const host = (address: string): string => {
     const name = names(address)
     return name === address ? address : `${name} (${address})`

@@ -18,7 +18,8 @@ const MAX_PERIODS = 64
 const DAY_MS = 86_400_000
 const HOUR_MS = 3_600_000
 
-export type Happened = 'would-deny' | 'denied'
+/** `shadow-deny`: passes, and a shadow policy would deny it; `shadow-allow`: the other way round. */
+export type Happened = 'would-deny' | 'denied' | 'shadow-deny' | 'shadow-allow'
 export type SightingKind = 'request' | 'response' | 'connection'
 
 type Fields = Record<string, unknown>
@@ -193,11 +194,17 @@ const EVENT_OF: Readonly<Record<string, readonly [Happened, SightingKind]>> = {
   'response.denied': ['denied', 'response'],
   'connection.would_refuse': ['would-deny', 'connection'],
   'connection.refused': ['denied', 'connection'],
+  'shadow.would_deny': ['shadow-deny', 'request'],
+  'shadow.would_allow': ['shadow-allow', 'request'],
 }
 
 /** All that the evidence tells. */
 export class Sightings {
   readonly all = new Map<string, Sighting>()
+  /** On what the policy in force and the latest shadow policy differ. */
+  readonly differences = new Map<string, Sighting>()
+  /** SHA-256 of the latest shadow policy, and since when it judges; null: there was none. */
+  shadow: { sha256: string; since: number } | null = null
   /** Events of more kinds than are kept apart. */
   dropped = 0
   /** Records read, and lines that are none. */
@@ -220,6 +227,7 @@ export class Sightings {
       this.first = Math.min(this.first, time)
       this.last = Math.max(this.last, time)
     }
+    if (event === 'shadow.loaded' && text(fields.shadow) !== '') this.differencesOf(text(fields.shadow), time)
     if (event === 'policy.loaded') this.policies.set(text(fields.policy), time)
     if (event === 'target.timeout') {
       const key = `${text(fields.client)} ${text(fields.target)} ${text(fields.target_port)}`
@@ -227,21 +235,33 @@ export class Sightings {
     }
     const what = Object.hasOwn(EVENT_OF, event) ? EVENT_OF[event] : undefined
     if (what === undefined || text(fields.protocol) !== 'modbus') return
-    const [happened, kind] = what
+    const [happened] = what
     const code = typeof fields.function_code === 'number' && fields.function_code > 0 ? fields.function_code : null
     const sub = code === null ? null : subOf(code, fields.sub_function)
+    // A shadow policy tells of connections by the same events as of requests.
+    const kind = happened.startsWith('shadow') && code === null ? 'connection' : what[1]
+    const into = happened.startsWith('shadow') ? this.differencesOf(text(fields.shadow), time) : this.all
     const { conduit, client, target, target_port: port, reason } = fields
     const id = keyOf(happened, kind, ...[conduit, client, target, port, reason].map(text), code, sub)
-    let sighting = this.all.get(id)
+    let sighting = into.get(id)
     if (sighting === undefined) {
-      if (this.all.size >= MAX_SIGHTINGS) {
+      if (into.size >= MAX_SIGHTINGS) {
         this.dropped += Number(fields.count ?? 1)
         return
       }
       sighting = new Sighting(id, happened, kind, fields, code, sub)
-      this.all.set(id, sighting)
+      into.set(id, sighting)
     }
     sighting.add(fields)
+  }
+
+  /** Another shadow policy begins anew. */
+  private differencesOf(sha256: string, time: number): Map<string, Sighting> {
+    if (this.shadow?.sha256 !== sha256) {
+      this.differences.clear()
+      this.shadow = { sha256, since: time }
+    }
+    return this.differences
   }
 }
 

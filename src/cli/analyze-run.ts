@@ -12,7 +12,7 @@ import {
   readBaseline,
   readDecisions,
 } from '../baseline/decisions.ts'
-import { addRules } from '../baseline/patch.ts'
+import { addRules, namesIn } from '../baseline/patch.ts'
 import { plural } from '../baseline/rules.ts'
 import { Sightings } from '../baseline/sightings.ts'
 import type { Policy } from '../policy/model.ts'
@@ -20,7 +20,7 @@ import { isComplaint, parseDuration } from '../policy/values.ts'
 import { expand } from '../records/evidence/paths.ts'
 import { eachLine, inOrder } from '../records/evidence/verify.ts'
 import type { AnalyzeFlags } from './analyze.ts'
-import { analysisText, plainAnalysis } from './analyze-text.ts'
+import { analysisText, plainAnalysis, plainShadow, shadowText } from './analyze-text.ts'
 import { Refused, requirePolicy } from './captures.ts'
 
 /** @returns the exit code: 0 ready to enforce, 1 not ready, 2 cannot read or bad usage */
@@ -50,6 +50,15 @@ async function run(evidence: readonly string[], flags: AnalyzeFlags): Promise<nu
   const paths = evidence.length > 0 ? evidence : [policy?.gateway?.evidence?.directory ?? '']
   if (paths[0] === '') throw new Refused('nothing to analyze: give evidence files, or a policy with gateway.evidence')
   const sightings = await readEvidence(paths)
+  if (flags.shadow) {
+    const differences = [...sightings.differences.values()].sort((a, b) => b.count - a.count)
+    process.stdout.write(
+      flags.format === 'json'
+        ? `${JSON.stringify(plainShadow(differences, sightings), null, 2)}\n`
+        : shadowText(differences, sightings, policy === null ? null : namesIn(policy)),
+    )
+    return differences.some((one) => one.happened === 'shadow-deny') ? 1 : 0
+  }
   // A baseline that was asked for must be there; one that the gateway has not written yet need not.
   const baseline = flags.baseline !== undefined || (at !== null && exists(at)) ? readBaseline(at as string) : null
   const decisions = at === null ? [] : readDecisions(at)

@@ -1,8 +1,15 @@
 /** How an analysis is printed: the verdict first, then what stands behind it. */
-import type { Analysis, Candidate, Choice, ConduitVerdict } from '../baseline/analyze.ts'
+import {
+  type Analysis,
+  type Candidate,
+  type Choice,
+  type ConduitVerdict,
+  namesOf,
+  whatText,
+} from '../baseline/analyze.ts'
 import { rangeText } from '../baseline/ranges.ts'
 import { plural, spanText } from '../baseline/rules.ts'
-import type { Sightings } from '../baseline/sightings.ts'
+import type { Sighting, Sightings } from '../baseline/sightings.ts'
 
 /** Kinds that the text lists; all are in JSON. */
 const SHOWN = 40
@@ -129,6 +136,48 @@ function ruleText({ lines, obstacle, conduits }: Choice): string[] {
   return [`        to allow it${where}:`, ...lines.map((line) => `          ${line}`)].map(visible)
 }
 
+/** What a shadow policy would change: denied first, for that is what hurts. */
+export function shadowText(
+  differences: readonly Sighting[],
+  { shadow, last }: Sightings,
+  names: ((address: string) => string) | null,
+): string {
+  if (shadow === null) return 'no shadow policy has judged: see gateway.shadow\n'
+  const lines = [
+    `shadow policy ${shadow.sha256.slice(0, 12)}, judging since ${day(shadow.since)} UTC, ${spanText(last - shadow.since)}`,
+  ]
+  const heads = [
+    ['shadow-deny', 'allowed now, and would be denied'],
+    ['shadow-allow', 'denied now (or would be), and would be allowed'],
+  ] as const
+  for (const [happened, head] of heads) {
+    const some = differences.filter((one) => one.happened === happened)
+    lines.push('', `${head}: ${some.length === 0 ? 'nothing' : plural(some.length, 'kind')}`)
+    for (const one of some.slice(0, SHOWN)) {
+      const detail = one.detail === '' ? '' : `: ${one.detail}`
+      const rule = one.rule === null ? '' : `, rule "${one.rule}"`
+      lines.push(
+        visible(`  ${one.count.toLocaleString('en').padStart(9)}  ${whatText(one, names ?? namesOf(one))}`),
+        visible(`             ${one.conduit}, reason ${one.reason}${rule}${detail}; last ${day(one.last)}`),
+      )
+    }
+    if (some.length > SHOWN) lines.push(`             and ${some.length - SHOWN} more (--format json)`)
+  }
+  if (differences.length === 0)
+    lines.push('', 'both policies judge alike; "headgate promote" puts the shadow policy into force')
+  return `${lines.join('\n')}\n`
+}
+
+/** The same as plain data. */
+export function plainShadow(differences: readonly Sighting[], { shadow }: Sightings): Record<string, unknown> {
+  return {
+    shadow: shadow?.sha256 ?? null,
+    since: shadow === null ? null : new Date(shadow.since).toISOString(),
+    would_deny: differences.filter((one) => one.happened === 'shadow-deny').map((one) => plainSighting(one)),
+    would_allow: differences.filter((one) => one.happened === 'shadow-allow').map((one) => plainSighting(one)),
+  }
+}
+
 /** The analysis as plain data. */
 export function plainAnalysis(analysis: Analysis, sightings: Sightings): Record<string, unknown> {
   const time = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString())
@@ -158,13 +207,14 @@ export function plainAnalysis(analysis: Analysis, sightings: Sightings): Record<
       danger: one.danger,
       pro: one.pro,
       contra: one.contra,
-      ...plainSighting(one),
+      ...plainSighting(one.sighting),
+      answers: one.answers,
     })),
     decide: analysis.decide.map((one) => ({ ...choice(one), kind: one.item.kind, requests: one.item.requests })),
   }
 }
 
-function plainSighting({ sighting: one, answers }: Candidate): Record<string, unknown> {
+function plainSighting(one: Sighting): Record<string, unknown> {
   const { regular } = one.intervals
   return {
     happened: one.happened,
@@ -190,6 +240,5 @@ function plainSighting({ sighting: one, answers }: Candidate): Record<string, un
     days: one.days.size,
     interval_ms: regular === null ? null : Math.round(regular.ms),
     interval_share: regular === null ? null : Number(regular.share.toFixed(2)),
-    answers,
   }
 }

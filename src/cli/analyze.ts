@@ -9,6 +9,7 @@ export interface AnalyzeFlags {
   apply?: string[]
   reject?: string[]
   reason?: string
+  shadow: boolean
   format: 'text' | 'json'
 }
 
@@ -26,6 +27,11 @@ export function analyze(program: Command): void {
     .option('--apply <id...>', 'write the rules that allow these into the policy; comments and order are kept')
     .option('--reject <id...>', 'decide that these shall not pass; kept beside the baseline')
     .option('--reason <text>', 'why; with --reject')
+    .option(
+      '--shadow',
+      'what the shadow policy would change, in place of the rest; exit 1: it would deny what passes',
+      false,
+    )
     .addOption(new Option('--format <format>', 'how to print the result').choices(['text', 'json']).default('text'))
     .action(async (evidence: string[], flags: AnalyzeFlags) => {
       const { runAnalyze } = await import('./analyze-run.ts')

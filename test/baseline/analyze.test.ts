@@ -350,3 +350,41 @@ t.test('a flat curve, and a scan that is more than can be listed', async (t) => 
   t.equal(many.dropped, 5_000)
   t.strictSame(analyze({ sightings: sighted([]), ...none }).curve, [])
 })
+
+t.test('what a shadow policy would change', async (t) => {
+  const shadow = (name: string, sha: string, more: Record<string, unknown>) =>
+    event(START, { event: name, shadow: sha, ...more })
+  const records = [
+    shadow('shadow.loaded', 'old', {}),
+    shadow('shadow.would_deny', 'old', { function_code: 1 }),
+    shadow('shadow.loaded', 'new', {}),
+    shadow('shadow.would_deny', 'new', { rule: 'reads', detail: 'functions allowed: 4', client_asset: 'HIST-01' }),
+    { ...minute(START, 59, 1000), event: 'shadow.would_deny', shadow: 'new' },
+    shadow('shadow.would_allow', 'new', { function_code: 6, reason: 'function' }),
+    shadow('shadow.would_allow', 'new', { function_code: undefined, reason: 'pair', client: '10.9.9.9' }),
+  ]
+  const directory = t.testdir({
+    'evidence.jsonl': records
+      .map((one, seq) => JSON.stringify({ seq, ...one }))
+      .join('\n')
+      .concat('\n'),
+    'none.jsonl': `${JSON.stringify(event(START, {}))}\n`,
+  })
+  const [text, json, none] = headgate([
+    ['analyze', '--shadow', join(directory, 'evidence.jsonl')],
+    ['analyze', '--shadow', join(directory, 'evidence.jsonl'), '--format', 'json'],
+    ['analyze', '--shadow', join(directory, 'none.jsonl')],
+  ])
+  t.equal(text.code, 1)
+  t.match(text.out, /allowed now, and would be denied: 1 kind\n {9}60 {2}HIST-01 \(10\.30\.1\.20\) -> /)
+  t.match(text.out, /denied now \(or would be\), and would be allowed: 2 kinds\n/)
+  t.match(JSON.parse(json.out), {
+    shadow: 'new',
+    would_deny: [{ function: 3, count: 60 }],
+    would_allow: [
+      { function: 6, of: 'request' },
+      { of: 'connection', client: '10.9.9.9' },
+    ],
+  })
+  t.match(none, { code: 0, out: /no shadow policy has judged/ })
+})
