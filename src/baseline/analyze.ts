@@ -10,6 +10,7 @@ import { type BaselineFile, type BaselineFlow, flowKey } from './baseline-file.t
 import { coverage, standing } from './coverage.ts'
 import { type Decision, type OpenDecision, openDecisions, spanOf } from './decisions.ts'
 import { ruleNode } from './draft.ts'
+import { tableOf } from './function-tables.ts'
 import { type Grant, namesIn, placeOf, ruleLines } from './patch.ts'
 import { rangeText } from './ranges.ts'
 import { type Rank, rank } from './rank.ts'
@@ -152,20 +153,6 @@ function withoutDoubles(sightings: Sightings): Sighting[] {
   )
 }
 
-const TABLES: Readonly<Record<number, ModbusTable>> = {
-  1: 'coils',
-  2: 'discrete-inputs',
-  3: 'holding-registers',
-  4: 'input-registers',
-  5: 'coils',
-  6: 'holding-registers',
-  15: 'coils',
-  16: 'holding-registers',
-  22: 'holding-registers',
-  23: 'holding-registers',
-  24: 'holding-registers',
-}
-
 /** Reasons that a rule can mend. */
 const MENDED = new Set(['pair', 'unit', 'function', 'address', 'value'])
 
@@ -178,7 +165,7 @@ function grantsOf(one: Sighting, known: ReadonlyMap<string, BaselineFlow>, polic
   const none = { p50: 0, p99: 0, max: 0, seconds: [] }
   const units = one.units.toRanges().flatMap(([low, high]) => Array.from({ length: high - low + 1 }, (_, i) => low + i))
   return units.map((unit) => {
-    const table = TABLES[code]
+    const table = tableOf(code)
     const ranges = one.addresses.toRanges()
     const seen: BaselineFlow = {
       client,
@@ -194,7 +181,7 @@ function grantsOf(one: Sighting, known: ReadonlyMap<string, BaselineFlow>, polic
       deviations: {},
       first: new Date(one.first).toISOString(),
       last: new Date(one.last).toISOString(),
-      addresses: table === undefined || ranges.length === 0 ? {} : { [table]: [...ranges, ...one.written.toRanges()] },
+      addresses: table === null || ranges.length === 0 ? {} : { [table]: [...ranges, ...one.written.toRanges()] },
       values: {},
       rate: none,
     }

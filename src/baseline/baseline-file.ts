@@ -36,7 +36,7 @@ const flow = z.strictObject({
   sub: word.nullable().describe('sub-function of FC 8, MEI type of FC 43; null for all other functions'),
   requests: count.describe('malformed ones included'),
   responses: count.describe('responses that are no exception'),
-  exceptions: z.record(z.string().regex(/^\d{1,3}$/), count).describe('by exception code'),
+  exceptions: z.record(z.string().regex(/^\d{1,3}$/), count).describe('by exception code; 0: not known which'),
   malformed: count.describe('requests that break the specification'),
   deviations: z
     .partialRecord(z.enum(DEVIATIONS), count)

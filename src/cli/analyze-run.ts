@@ -14,14 +14,12 @@ import {
 } from '../baseline/decisions.ts'
 import { addRules, namesIn } from '../baseline/patch.ts'
 import { plural } from '../baseline/rules.ts'
-import { Sightings } from '../baseline/sightings.ts'
 import type { Policy } from '../policy/model.ts'
 import { isComplaint, parseDuration } from '../policy/values.ts'
-import { expand } from '../records/evidence/paths.ts'
-import { eachLine, inOrder } from '../records/evidence/verify.ts'
 import type { AnalyzeFlags } from './analyze.ts'
 import { analysisText, plainAnalysis, plainShadow, shadowText } from './analyze-text.ts'
 import { Refused, requirePolicy } from './captures.ts'
+import { readEvidence } from './evidence-read.ts'
 
 /** @returns the exit code: 0 ready to enforce, 1 not ready, 2 cannot read or bad usage */
 export async function runAnalyze(evidence: readonly string[], flags: AnalyzeFlags): Promise<number> {
@@ -87,32 +85,6 @@ async function run(evidence: readonly string[], flags: AnalyzeFlags): Promise<nu
 }
 
 const exists = (at: string): boolean => statSync(baselinePath(at), { throwIfNoEntry: false }) !== undefined
-
-async function readEvidence(paths: readonly string[]): Promise<Sightings> {
-  const sightings = new Sightings()
-  let files: string[]
-  try {
-    files = await inOrder([...new Set(await expand(paths))])
-  } catch (error) {
-    const { code, path, message } = error as NodeJS.ErrnoException
-    throw new Refused(code === 'ENOENT' ? `${path}: no such file or directory` : message)
-  }
-  for (const file of files) {
-    await eachLine(file, Number.POSITIVE_INFINITY, (bytes, from, to) => {
-      try {
-        sightings.add(JSON.parse(bytes.toString('utf8', from, to)))
-      } catch {
-        sightings.unread++
-      }
-    })
-  }
-  if (sightings.unread > 0) {
-    process.stderr.write(
-      `headgate: ${plural(sightings.unread, 'line')} that are no records; "headgate evidence verify" says more\n`,
-    )
-  }
-  return sightings
-}
 
 /** @throws Refused where an id names nothing, or several */
 function choose(ids: readonly string[], { candidates, decide }: Analysis): Choice[] {

@@ -4,10 +4,12 @@ import { type DecideItem, decideText } from '../baseline/assess.ts'
 import { BaselineCollector } from '../baseline/baseline.ts'
 import { type BaselineFile, mergeBaselines, NotABaseline, parseBaseline } from '../baseline/baseline-file.ts'
 import { DRAFT_DEFAULTS, draftPolicy } from '../baseline/draft.ts'
+import { baselineFromEvidence } from '../baseline/from-evidence.ts'
 import { CaptureUnreadable } from '../baseline/ingest.ts'
 import { patchPolicy } from '../baseline/patch.ts'
 import { plural } from '../baseline/rules.ts'
 import { parsePort, parseWhole, portsOf, Refused, readCaptures, requirePolicy } from './captures.ts'
+import { readEvidence } from './evidence-read.ts'
 import type { LearnFlags } from './learn.ts'
 
 /** Items that are named one by one on the terminal; all are in the draft. */
@@ -25,8 +27,10 @@ export async function runLearn(flags: LearnFlags): Promise<number> {
 }
 
 async function learnFrom(flags: LearnFlags): Promise<number> {
-  const { pcap = [], merge = [] } = flags
-  if (pcap.length + merge.length === 0) throw new Refused('nothing to learn from: give --pcap FILE or --merge FILE')
+  const { pcap = [], merge = [], evidence = [] } = flags
+  if (pcap.length + merge.length + evidence.length === 0) {
+    throw new Refused('nothing to learn from: give --pcap FILE, --evidence FILE or --merge FILE')
+  }
   if (pcap.filter((name) => name === '-').length > 1) throw new Refused('standard input can be read once only')
   const options = {
     slack: flags.slack === undefined ? DRAFT_DEFAULTS.slack : parseWhole(flags.slack, '--slack'),
@@ -40,6 +44,11 @@ async function learnFrom(flags: LearnFlags): Promise<number> {
   }
   const policy = flags.policy === undefined ? null : requirePolicy(flags.policy)
   const baselines = merge.map(readBaseline)
+  if (evidence.length > 0) {
+    const learned = baselineFromEvidence(await readEvidence(evidence), evidence)
+    for (const { name, notes } of learned.sources) for (const note of notes) process.stderr.write(`${name}: ${note}\n`)
+    baselines.push(learned)
+  }
   if (pcap.length > 0) {
     const ports = portsOf(policy === null ? [] : [policy], (flags.port ?? []).map(parsePort))
     const collector = new BaselineCollector()
@@ -68,7 +77,9 @@ async function learnFrom(flags: LearnFlags): Promise<number> {
   process.stderr.write(
     `${plural(requests, 'Modbus request')} of ${clients} to ${plural(baseline.targets.length, 'target')}\n`,
   )
-  const mergeAlone = pcap.length === 0 && [flags.policy, flags.output, flags.baseline].every((one) => one === undefined)
+  const mergeAlone =
+    pcap.length + evidence.length === 0 &&
+    [flags.policy, flags.output, flags.baseline].every((one) => one === undefined)
   if (flags.baseline === '-' || mergeAlone) process.stdout.write(json())
   if (requests === 0 && baseline.connections.length === 0) {
     process.stderr.write('headgate: no Modbus traffic found; --port and --any-port say where to look for it\n')

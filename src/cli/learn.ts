@@ -1,10 +1,11 @@
-/** `headgate learn`: a baseline and a draft policy from captures; registration of the verb. */
+/** `headgate learn`: a baseline and a draft policy from captures and evidence; registration of the verb. */
 import type { Command } from 'commander'
 
 /** Options as commander hands them over. */
 export interface LearnFlags {
   pcap?: string[]
   merge?: string[]
+  evidence?: string[]
   policy?: string
   output?: string
   baseline?: string
@@ -19,8 +20,11 @@ export interface LearnFlags {
 export function learn(program: Command): void {
   program
     .command('learn')
-    .description('learn what is normal from captures: a baseline, and a draft policy that allows it and no more')
+    .description(
+      'learn what is normal from captures or evidence: a baseline, and a draft policy that allows it and no more',
+    )
     .option('--pcap <file...>', 'captures: pcap or pcapng, gzip or not; - is standard input')
+    .option('--evidence <file...>', 'evidence of a gateway that monitors: what its policy did not allow')
     .option('--merge <file...>', 'baselines to put together')
     .option('--policy <file>', 'existing policy: print it with what it lacks added, and nothing else changed')
     .option('-o, --output <file>', 'where the policy goes; default: standard output')

@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import t from 'tap'
 import { analyze } from '../../src/baseline/analyze.ts'
+import { parseBaseline } from '../../src/baseline/baseline-file.ts'
 import { readDecisions } from '../../src/baseline/decisions.ts'
 import { rank } from '../../src/baseline/rank.ts'
 import { Sightings } from '../../src/baseline/sightings.ts'
@@ -165,6 +166,8 @@ t.test('monitored, analyzed, accepted, ready', { timeout: 90_000 }, async (t) =>
 
   // Accepted: rules are added, and nothing else is changed.
   const before = readFileSync(file, 'utf8')
+  const original = join(dirname(file), 'original.yaml')
+  writeFileSync(original, before)
   const applied = run('--policy', file, '--min-baseline', '0s', '--apply', history.id, setpoint.id)
   t.match(applied.err, /2 rules added; reload the gateway/)
   const after = readFileSync(file, 'utf8')
@@ -211,6 +214,21 @@ t.test('monitored, analyzed, accepted, ready', { timeout: 90_000 }, async (t) =>
     { what: /127\.0\.1\.99/ },
   ])
   t.match(json('--min-baseline', '0s'), { candidates: [], settled: { allowed: 2, rejected: 2 }, ready: true })
+
+  // Learning from the same evidence adds what may be allowed, and lists the rest.
+  const [patched, drafted] = headgate([
+    ['learn', '--evidence', join(dirname(file), 'evidence'), '--policy', original],
+    ['learn', '--evidence', join(dirname(file), 'evidence'), '--baseline', '-'],
+  ])
+  t.match(patched.out, /# learned: 60 requests in \d s[^\n]*\n {10}- name: HIST-01 reads PLC-01\n/)
+  t.match(patched.err, /what the policy allowed is in no event/)
+  t.match(patched.err, /D\d program: .* function-90 \(90\)/)
+  t.match(patched.err, /D\d scan: 127\.0\.1\.99/)
+  const learned = parseBaseline(drafted.out, 'evidence')
+  t.match(
+    learned.flows.find((flow) => flow.client === HISTORIAN),
+    { requests: 60, addresses: { 'holding-registers': [[40, 45]] }, exceptions: {} },
+  )
 
   // A rule that denies is a decision as well; and without a policy all of it is open.
   writeFileSync(

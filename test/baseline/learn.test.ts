@@ -581,7 +581,7 @@ t.test('the command line: one clear line, exit 2, and nothing written', async (t
   writeFileSync(policy, 'zones: []\nconduit: []\n')
   const out = join(directory, 'never.yaml')
   const cases: [string[], RegExp][] = [
-    [['learn'], /^headgate: nothing to learn from: give --pcap FILE or --merge FILE\n$/],
+    [['learn'], /^headgate: nothing to learn from: give --pcap FILE, --evidence FILE or --merge FILE\n$/],
     [
       ['learn', '--pcap', bad, '-o', out],
       /^headgate: .*bad\.pcap: not a capture file: it begins with 6e6f7420, expected .*\n$/,
