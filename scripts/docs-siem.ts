@@ -205,6 +205,14 @@ const EXAMPLES: { [K in EventName]?: Record<string, string | number> } = {
   },
   'spool.failed': { sink: 'tls://10.30.1.60:6514', detail: 'ENOSPC: no space left on device, write' },
   'spool.resumed': { sink: 'tls://10.30.1.60:6514' },
+  'artefact.recorded': { kind: 'report', file: 'report.html', sha256: '9f2c…', user: 'alice', user_source: 'kernel' },
+  'drift.found': {
+    kind: 'nftables',
+    detail: 'chain inet/headgate/forward: policy accept, expected drop',
+    user: 'root',
+    user_source: 'kernel',
+  },
+  'drift.resolved': {},
   'evidence.opened': {
     evidence_file: 'evidence-000000012345.jsonl',
     public_key: 'headgate-evidence/5f6c1f727adade93+ab96395d+Aeu2p5xX…',

@@ -1,5 +1,6 @@
-/** `headgate evidence verify|show`: registration of the verbs. */
+/** `headgate evidence verify|record|show`: registration of the verbs. */
 import { type Command, Option } from 'commander'
+import { ARTEFACT_KINDS, type ArtefactKind } from '../assurance/kinds.ts'
 
 export interface VerifyFlags {
   key?: string[]
@@ -15,6 +16,10 @@ export interface ShowFlags {
   reason?: string[]
   event?: string[]
   format: (typeof SHOW_FORMATS)[number]
+}
+
+export interface RecordFlags {
+  kind: ArtefactKind
 }
 
 /** An option that may be given more than once; a list after one would swallow the files. */
@@ -36,6 +41,16 @@ export function evidence(program: Command): void {
     .action(async (files: string[], flags: VerifyFlags) => {
       const { runVerify } = await import('./evidence-run.ts')
       process.exitCode = await runVerify(files, flags)
+    })
+  verbs
+    .command('record')
+    .description('record the SHA-256 of files in the evidence, by the gateway that runs or, where none does, directly')
+    .argument('<policy>', "the gateway's policy document")
+    .argument('<files...>', 'files whose hashes are recorded')
+    .addOption(new Option('--kind <kind>', 'what they are').choices(ARTEFACT_KINDS).default('other'))
+    .action(async (policy: string, files: string[], flags: RecordFlags) => {
+      const { runRecord } = await import('./record-run.ts')
+      process.exitCode = await runRecord(policy, files, flags)
     })
   verbs
     .command('show')

@@ -31,7 +31,7 @@ export function report(program: Command): void {
     .addOption(new Option('--format <format>', 'default: by the name of the output, else text').choices(REPORT_FORMATS))
     .option('--output <file>', 'where to write it; may be repeated, for several formats; default: stdout', collect)
     .option('--implementation-date <date>', 'YYYY-MM-DD; default: when the evidence first has this document in force')
-    .option('--no-record', "do not record the report in the gateway's evidence")
+    .option('--no-record', "do not record the report's hash in the gateway's evidence; what goes to stdout never is")
     .action(async (policy: string, flags: ReportFlags) => {
       const { runReport } = await import('./report-run.ts')
       process.exitCode = await runReport(policy, flags)

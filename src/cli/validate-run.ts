@@ -6,6 +6,7 @@ import { CannotValidate, FORBIDDEN_PORTS, planProbes, zoneOf } from '../assuranc
 import { resultLine, runProbes, summaryLine, validationFile } from '../assurance/validate/run.ts'
 import { parseAddress } from '../policy/address.ts'
 import { Refused, requirePolicy } from './captures.ts'
+import { recordMade } from './record.ts'
 import type { ValidateFlags } from './validate.ts'
 
 /** @returns the exit code */
@@ -61,7 +62,10 @@ export async function runValidate(file: string, flags: ValidateFlags): Promise<n
     const json = `${JSON.stringify(validationFile(setting, results), null, 2)}\n`
     if (text) say(summaryLine(results))
     else process.stdout.write(json)
-    if (flags.output !== undefined) writeFileSync(flags.output, json)
+    if (flags.output !== undefined) {
+      writeFileSync(flags.output, json)
+      if (flags.record) await recordMade(policy, 'validation', [{ file: flags.output, content: json }])
+    }
     return results.some(({ outcome }) => outcome === 'fail') ? 1 : 0
   } catch (error) {
     if (!(error instanceof CannotValidate || error instanceof Refused || 'code' in (error as object))) throw error

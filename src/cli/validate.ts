@@ -53,7 +53,7 @@ export function validate(program: Command): void {
     .option('--dry-run', 'list the probes, send nothing', false)
     .addOption(new Option('--format <format>', 'how to print the results').choices(['text', 'json']).default('text'))
     .option('--output <file>', 'write the results there as JSON, for "headgate report"')
-    .option('--no-record', "do not record the file in the gateway's evidence")
+    .option('--no-record', "do not record the file's hash in the gateway's evidence")
     .action(async (policy: string, flags: ValidateFlags) => {
       const { runValidate } = await import('./validate-run.ts')
       process.exitCode = await runValidate(policy, flags)

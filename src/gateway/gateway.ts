@@ -394,6 +394,11 @@ export class Gateway {
     this.recorder.record(event)
   }
 
+  /** The latest look of `headgate drift`. */
+  drifted(total: number): void {
+    if (this.metrics.drifted(total) > 0 && total === 0) this.recorder.record({ event: 'drift.resolved' })
+  }
+
   /** What `headgate status` shows. */
   status(): Record<string, unknown> {
     const { file, sha256, conduits, gateway } = this.policy

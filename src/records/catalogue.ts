@@ -85,6 +85,9 @@ export const EVENTS = {
     'What stood in the place of the baseline is none: it was renamed, and a new one begins.',
   ],
   'baseline.full': ['warning', 'The baseline has room for no more kinds of traffic.'],
+  'artefact.recorded': ['notice', 'A report, a validation or another document was made; its hash is kept.'],
+  'drift.found': ['warning', 'What runs is not what the document says.'],
+  'drift.resolved': ['notice', 'What was found to drift is as the document says again.'],
   'clock.jumped': ['warning', "The system's clock was set by more than a second."],
 } as const satisfies Record<string, readonly [SeverityName, string]>
 
@@ -180,6 +183,8 @@ export const FIELDS = {
   bytes_in: ['integer', 'Bytes from the client.'],
   bytes_out: ['integer', 'Bytes to the client.'],
   duration_ms: ['integer', 'How long the connection lasted.'],
+  kind: ['string', 'What the artefact is: report, validation, import; of drift, what was looked at.'],
+  sha256: ['string', "SHA-256 of the artefact's bytes, lower-case hex."],
   denials: ['integer', 'Denials of traffic that was normal before, since the cut-over.'],
   timeouts: ['integer', 'Requests that a target did not answer in time, or targets not reached, since the cut-over.'],
   lost: ['integer', 'Connections of known clients that were lost since the cut-over.'],

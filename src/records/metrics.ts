@@ -81,6 +81,9 @@ export class Metrics {
   private readonly reloads
   private readonly restarts
   private readonly events
+  private readonly drift
+  private readonly driftTime
+  private drifts = 0
   private readonly sinkUp
   private readonly spoolBytes
   private readonly evidenceWritable
@@ -117,6 +120,10 @@ export class Metrics {
       help: 'Worker threads that died and were replaced.',
       registers,
     })
+    this.drift = gauge('drift_findings', 'What the latest look of headgate drift found; absent before the first.', [])
+    this.driftTime = gauge('drift_checked_timestamp_seconds', 'Time of the latest look of headgate drift.', [])
+    this.drift.remove()
+    this.driftTime.remove()
     this.enforcing = gauge('conduit_enforcing', '1 where the conduit enforces, 0 where it monitors.', ['conduit'])
     this.open = gauge('connections', 'Open client connections.', ['conduit', 'protocol'])
     this.pending = gauge('pending_requests', 'Requests that a target owes an answer.', ['conduit'])
@@ -252,6 +259,15 @@ export class Metrics {
 
   rolledBack(conduit: string, cause: 'rollback' | 'automatic-rollback'): void {
     this.rollbacks.labels({ conduit, cause }).inc()
+  }
+
+  /** What a look at the drift found. @returns what the one before it found */
+  drifted(total: number): number {
+    const before = this.drifts
+    this.drifts = total
+    this.drift.set(total)
+    this.driftTime.set(Math.floor(Date.now() / 1000))
+    return before
   }
 
   /** What a conduit's cut-over is watched by, counted since the gateway's start, over all its protocols. */

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { buckets } from '../../src/assurance/report/chart.ts'
 import { compliance, FRAMEWORKS } from '../../src/assurance/report/compliance.ts'
-import { countLabel, gather, isSafety } from '../../src/assurance/report/facts.ts'
+import { countLabel, gather } from '../../src/assurance/report/facts.ts'
 import { REPORT_FORMATS } from '../../src/assurance/report/formats.ts'
 import { markdownText } from '../../src/assurance/report/markdown.ts'
 import { formatReport } from '../../src/assurance/report/report.ts'
@@ -92,6 +92,7 @@ t.test('compliance: facts and gaps, never a bare tick', async (t) => {
   const bare = await gather({
     policy,
     findings,
+    suppressed: [],
     claims,
     evidence: [],
     keys: [],
@@ -191,6 +192,7 @@ function hostileFacts(t: Test) {
   const validation = `${t.testdir({ 'v.json': JSON.stringify({ ...good, host: HOSTILE[1], probes }) })}/v.json`
   return gather({
     policy: { ...policy, facility: text, standard: text, assessmentDate: text, zones, conduits } as typeof policy,
+    suppressed: [],
     findings: [...findings, { id: 'x', severity: 'error', file: 'f', line: 1, column: 1, message: text }],
     claims: claims.map((claim) => ({ ...claim, part: text, by: text, detail: text })),
     evidence: [`${FIXTURE}/evidence/evidence-000000000000.jsonl`],
@@ -230,9 +232,6 @@ t.test('small parts', async (t) => {
   t.equal(countLabel('Triconex 3008 Safety Controllers (SIS-01, SIS-02)'), 2)
   t.equal(countLabel('SIS Engineering Workstation'), 1)
   t.equal(countLabel('odd (PLC-12 through PLC-01)'), 1)
-  t.ok(isSafety({ id: 'Z1-SIS', name: 'x', criticality: null }))
-  t.ok(isSafety({ id: 'Z', name: 'x', criticality: 'Safety Critical' }))
-  t.notOk(isSafety({ id: 'BASIS', name: 'Analysis', criticality: null }))
   const one = { denied: 1, refused: 0, would_deny: 0 }
   t.equal(
     buckets(

@@ -8,6 +8,7 @@
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { lint } from '../../src/assurance/lint/lint.ts'
 import { gather, type ReportFacts } from '../../src/assurance/report/facts.ts'
 import { REPORT_FORMATS, type ReportFormat } from '../../src/assurance/report/formats.ts'
 import { formatReport } from '../../src/assurance/report/report.ts'
@@ -31,11 +32,14 @@ const NAMES: Record<ReportFormat, string> = {
 }
 
 export async function fixtureFacts(): Promise<ReportFacts> {
-  const { policy, findings, claims } = loadPolicy(POLICY)
+  const loaded = loadPolicy(POLICY)
+  const { policy, claims } = loaded
   if (policy === null) throw new Error('the fixture has errors')
+  const { findings, suppressed } = lint(loaded, new Date('2026-03-01T06:00:00Z'))
   const facts = await gather({
     policy,
     findings,
+    suppressed,
     claims,
     evidence: (await evidenceFiles(EVIDENCE)).map((name) => join(EVIDENCE, name)),
     keys: [readKey('--key', `${EVIDENCE}/evidence.key.pub`)],

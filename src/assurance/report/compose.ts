@@ -228,22 +228,34 @@ function claimBlocks({ claims }: ReportFacts): Block[] {
   ]
 }
 
-function findingBlocks({ findings }: ReportFacts): Block[] {
-  if (findings.length === 0) return [{ kind: 'text', text: 'No open findings.' }]
-  return [
-    {
+function findingBlocks({ findings, suppressed }: ReportFacts): Block[] {
+  const blocks: Block[] =
+    findings.length === 0
+      ? [{ kind: 'text', text: 'No open findings.' }]
+      : [
+          {
+            kind: 'table',
+            caption: 'Open',
+            shape: 'records',
+            columns: ['Finding', 'Severity', 'Line', 'What'],
+            rows: findings.map(({ id, severity, line, message }) => [
+              id,
+              severity === 'error' ? toned('error', 'bad') : toned('warning', 'warn'),
+              `${line}`,
+              message,
+            ]),
+          },
+        ]
+  if (suppressed.length > 0) {
+    blocks.push({
       kind: 'table',
-      caption: '',
+      caption: 'Left to stand, with a written reason',
       shape: 'records',
-      columns: ['Finding', 'Severity', 'Line', 'What'],
-      rows: findings.map(({ id, severity, line, message }) => [
-        id,
-        severity === 'error' ? toned('error', 'bad') : toned('warning', 'warn'),
-        `${line}`,
-        message,
-      ]),
-    },
-  ]
+      columns: ['Finding', 'Line', 'Reason', 'What'],
+      rows: suppressed.map(({ id, line, reason, message }) => [id, `${line}`, toned(reason, 'warn'), message]),
+    })
+  }
+  return blocks
 }
 
 // ---------------------------------------------------------------------------------------------------------- evidence

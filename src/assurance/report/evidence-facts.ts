@@ -10,9 +10,11 @@ export const VERDICT_EVENTS: Readonly<Record<string, VerdictName>> = {
   'request.denied': 'denied',
   'response.denied': 'denied',
   'connection.refused': 'refused',
+  'channel.denied': 'refused',
   'request.would_deny': 'would_deny',
   'response.would_deny': 'would_deny',
   'connection.would_refuse': 'would_deny',
+  'channel.would_deny': 'would_deny',
 }
 export const VERDICT_NAMES = ['denied', 'refused', 'would_deny'] as const
 export type VerdictName = (typeof VERDICT_NAMES)[number]
@@ -73,8 +75,11 @@ const NOTABLE = new Set([
   'clock.jumped',
   'drift.found',
   'drift.resolved',
-  'cutover.started',
-  'cutover.finished',
+  'mode.restored',
+  'mode.superseded',
+  'cutover.failed',
+  'cutover.kept',
+  'control.refused',
   'cutover.rolled_back',
 ])
 

@@ -7,6 +7,8 @@ import { attributeName } from '../../protocols/opcua/attributes.ts'
 import { serviceOf } from '../../protocols/opcua/services.ts'
 import type { VerifierKey } from '../../records/evidence/note.ts'
 import { VERSION } from '../../version.ts'
+import { isSafetyZone } from '../lint/levels.ts'
+import type { SuppressedFinding } from '../lint/lint.ts'
 import {
   MAX_VALIDATION_BYTES,
   NotAValidation,
@@ -92,6 +94,8 @@ export interface ReportFacts {
   conduits: ConduitFacts[]
   claims: Claim[]
   findings: Finding[]
+  /** Findings that the document lets stand, each with its written reason. */
+  suppressed: SuppressedFinding[]
   validations: ValidationFacts[]
   evidence: EvidenceFacts
 }
@@ -99,6 +103,7 @@ export interface ReportFacts {
 export interface ReportSources {
   policy: Policy
   findings: readonly Finding[]
+  suppressed: readonly SuppressedFinding[]
   claims: readonly Claim[]
   /** Evidence files, directories already taken apart. */
   evidence: readonly string[]
@@ -139,6 +144,7 @@ export async function gather(sources: ReportSources): Promise<ReportFacts> {
     conduits: policy.conduits.map((conduit) => conduitFacts(policy, conduit)),
     claims: [...claims],
     findings: [...findings],
+    suppressed: [...sources.suppressed],
     validations: sources.validations.map((file) => readValidation(file, policy)),
     evidence,
   }
@@ -170,12 +176,6 @@ function readValidation(file: string, policy: Policy): ValidationFacts {
 
 // ------------------------------------------------------------------------------------------------------------ zones
 
-const SAFETY = /\b(SIS|safety[\s-]+(instrumented|critical|controller|system)s?)\b/i
-
-/** Whether a zone is one of safety instrumented systems, by its id, name or criticality. */
-export const isSafety = (zone: Pick<Zone, 'id' | 'name' | 'criticality'>): boolean =>
-  [zone.id.replaceAll('-', ' '), zone.name, zone.criticality ?? ''].some((text) => SAFETY.test(text))
-
 /** Assets that one line of prose stands for: `PLC-01 through PLC-12` are twelve, `SIS-01, SIS-02` two. */
 export function countLabel(label: string): number {
   const span = /([A-Za-z]+-?)(\d{1,4}) (?:through|to|-|–) \1(\d{1,4})/.exec(label)
@@ -202,7 +202,7 @@ function zoneFacts({ conduits, gateway }: Policy, zone: Zone): ZoneFacts {
       ...new Set(own.flatMap(({ controls }) => controls)),
     ],
     requirements: zone.securityRequirements,
-    safety: isSafety(zone),
+    safety: isSafetyZone(zone),
   }
 }
 

@@ -296,11 +296,15 @@ const people = (facts: ReportFacts): Point =>
 const premises = (facts: ReportFacts): Point =>
   attested(facts, /\b(physical|lock|door|cabinet|badge|guard|air-?gap|USB|removable)/i)
 
-function findings({ findings }: ReportFacts): Point {
-  if (findings.length === 0) return { shown: ['no open finding in the document'], missing: [] }
+function findings({ findings, suppressed }: ReportFacts): Point {
+  const left = suppressed.map(({ id, line, reason }) => `finding ${id} in line ${line} left to stand: ${reason}`)
+  if (findings.length === 0) return { shown: ['no open finding in the document'], missing: left }
   const errors = findings.filter(({ severity }) => severity === 'error').length
   return {
     shown: [],
-    missing: [`open findings in the document: ${some(errors, 'error')}, ${some(findings.length - errors, 'warning')}`],
+    missing: [
+      `open findings in the document: ${some(errors, 'error')}, ${some(findings.length - errors, 'warning')}`,
+      ...left,
+    ],
   }
 }

@@ -7,7 +7,7 @@ import { blockHolds, formatAddress, parseAddress } from '../../policy/address.ts
 import { parseDirection } from '../../policy/direction.ts'
 import type { Asset, Conduit, ConduitProtocol, Listener, Policy, Zone } from '../../policy/model.ts'
 import { zoneBlocks } from '../../policy/zones.ts'
-import { isSafety } from '../report/facts.ts'
+import { isSafetyZone } from '../lint/levels.ts'
 import { ModbusClient } from './modbus-client.ts'
 import { modbusProbes, tableOf } from './modbus-probes.ts'
 import { opcuaProbes } from './opcua-probes.ts'
@@ -322,7 +322,7 @@ async function anyOf(context: Context, hosts: readonly Asset[], port: number): P
 
 function zoneProbes(context: Context, zone: Zone): Probe[] {
   const { policy, options } = context
-  const safety = isSafety(zone)
+  const safety = isSafetyZone(zone)
   const allowed = new Set(
     policy.conduits
       .filter(({ connects }) => connects.includes(zone.id) && connects.includes(options.from.id))

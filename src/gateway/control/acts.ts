@@ -15,13 +15,20 @@ export interface Controlled {
   /** @throws Refused */
   promote(who: Asker, why: string): Promise<Record<string, unknown>>
   record(event: EventInput): void
+  /** How much drift was found at the latest look; 0: none. */
+  drifted(total: number): void
 }
 
 type Result = Record<string, unknown>
-type Act = Exclude<Request, { verb: 'status' }>
+type Told = Extract<Request, { verb: 'record' | 'drift' }>
+type Act = Exclude<Request, Told | { verb: 'status' }>
 
 export async function carryOut(gateway: Controlled, request: Request, asker: Asker): Promise<Answer> {
   if (request.verb === 'status') return { ok: true, result: gateway.status() }
+  if (request.verb === 'record' || request.verb === 'drift') {
+    tell(gateway, request, asker)
+    return { ok: true, result: {} }
+  }
   const conduits = 'conduits' in request ? request.conduits : []
   const act: Partial<EventInput> = {
     verb: request.verb,
@@ -44,6 +51,23 @@ export async function carryOut(gateway: Controlled, request: Request, asker: Ask
     gateway.record({ event: 'control.refused', ...act, detail })
     return { ok: false, error: message, refusals }
   }
+}
+
+/** What another program of Headgate's has made or found: it changes nothing, and becomes an event with who told it. */
+function tell(gateway: Controlled, request: Told, asker: Asker): void {
+  const who = { user: asker.user, user_source: asker.source }
+  if (request.verb === 'record') {
+    const { kind, file, sha256 } = request
+    gateway.record({ event: 'artefact.recorded', kind, file, sha256, ...who })
+    return
+  }
+  const { found, total } = request
+  for (const { kind, conduit, detail } of found) gateway.record({ event: 'drift.found', kind, conduit, detail, ...who })
+  if (total > found.length) {
+    const detail = `${total - found.length} more; "headgate drift" tells all`
+    gateway.record({ event: 'drift.found', kind: 'more', count: total - found.length, detail, ...who })
+  }
+  gateway.drifted(total)
 }
 
 /** The checks that --force has overridden, as one line. */

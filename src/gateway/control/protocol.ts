@@ -7,6 +7,8 @@ import { CUTOVER_DEFAULTS, type Refusal } from '../rollout/terms.ts'
 
 /** Longest request, in bytes, line feed included. */
 export const MAX_REQUEST = 16 * 1024
+/** Drifts that are told one by one; all are counted. */
+export const MAX_DRIFTS = 10
 /** Longest answer that a client reads. */
 export const MAX_ANSWER = 16 << 20
 
@@ -48,6 +50,23 @@ export const requestSchema = z.discriminatedUnion('verb', [
   z.strictObject({ id, user, verb: z.literal('cancel'), conduits, reason }),
   z.strictObject({ id, user, verb: z.literal('reload'), reason }),
   z.strictObject({ id, user, verb: z.literal('promote'), reason }),
+  z.strictObject({
+    id,
+    user,
+    verb: z.literal('record'),
+    kind: z.string().regex(/^[a-z][a-z-]{0,31}$/, { error: 'a word such as report' }),
+    file: line(1000),
+    sha256: z.string().regex(/^[0-9a-f]{64}$/, { error: 'a SHA-256 in lower-case hex' }),
+  }),
+  z.strictObject({
+    id,
+    user,
+    verb: z.literal('drift'),
+    found: z
+      .array(z.strictObject({ kind: line(32), conduit: line(128).optional(), detail: line(1000) }))
+      .max(MAX_DRIFTS),
+    total: z.int().min(0).max(1_000_000),
+  }),
 ])
 
 export type Request = z.infer<typeof requestSchema>

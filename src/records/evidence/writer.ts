@@ -13,6 +13,7 @@ import { Losses } from '../losses.ts'
 import { advance, chainLine, fileName, HEAD_FILE, type Head, START } from './chain.ts'
 import { EvidenceFile, FileGone, today } from './file.ts'
 import { loadKey } from './key.ts'
+import { type Lock, lockDirectory } from './lock.ts'
 import { checkpointText, openCheckpoint, type SignerKey, signNote } from './note.ts'
 import { evidenceFiles, readTail } from './tail.ts'
 import { verifyFiles } from './verify.ts'
@@ -25,6 +26,8 @@ const RETRY_MS = [1000, 15_000] as const
 /** A write that takes longer is a disk that does not answer. */
 const STALL_MS = 10_000
 const CLOSE_MS = 5000
+/** A verb that records something has the lock for a moment. */
+const LOCK_MS = 3000
 
 export interface EvidenceReport {
   /** Completes an event and gives it to the log and the sinks; to the evidence as well where `chained`. */
@@ -52,6 +55,7 @@ export class EvidenceWriter {
   /** Where the chain stood when the head file was last written. */
   private publishedSeq = -1
   private begun = false
+  private lock: Lock | null = null
   private failing = ''
   private failures = 0
   private retry: NodeJS.Timeout | null = null
@@ -158,6 +162,7 @@ export class EvidenceWriter {
     const { directory, key } = this.terms
     if (!this.begun) {
       await mkdir(directory, { recursive: true, mode: 0o750 })
+      this.lock ??= await lockDirectory(directory, LOCK_MS)
       const loaded = await loadKey(key)
       this.signer = loaded.signer
       if (loaded.created) {
@@ -412,5 +417,7 @@ export class EvidenceWriter {
       }
     }
     await Promise.race([end(), new Promise((resolve) => setTimeout(resolve, CLOSE_MS).unref())])
+    this.lock?.release()
+    this.lock = null
   }
 }

@@ -38,6 +38,10 @@ function categories(name: string): { category: string[]; type: string[]; outcome
       return what === 'rejected' || what === 'failed'
         ? { category: ['configuration'], type: ['change', 'error'], outcome: 'failure' }
         : { category: ['configuration'], type: what === 'warning' ? ['info'] : ['change'] }
+    case 'artefact':
+      return { category: ['configuration'], type: ['info'] }
+    case 'drift':
+      return { category: ['configuration'], type: what === 'found' ? ['change', 'error'] : ['info'] }
     case 'control':
       return what === 'accepted'
         ? { category: ['configuration'], type: ['change'], outcome: 'success' }
