@@ -10,6 +10,8 @@ export async function until(condition: () => boolean, what: string, ms = PATIENC
   while (!condition()) {
     if (performance.now() > end) throw new Error(`not within ${ms} ms: ${what}`)
     await sleep(1)
+    // On a busy machine the next timer is due before the loop gets to its immediates, which would wait for ever.
+    await new Promise((resolve) => setImmediate(resolve))
   }
 }
 
