@@ -9,6 +9,7 @@ import { control } from './control.ts'
 import { evidence } from './evidence.ts'
 import { importing } from './import.ts'
 import { learn } from './learn.ts'
+import { pki } from './pki.ts'
 import { render } from './render.ts'
 import { replay } from './replay.ts'
 import { report } from './report.ts'
@@ -39,6 +40,7 @@ export function program(): Command {
     validate,
     report,
     evidence,
+    pki,
     top,
   ]
   for (const verb of [...verbs, bench]) verb(headgate)

@@ -15,6 +15,7 @@ import type { Shadow } from '../protocols/modbus/session.ts'
 import type { Clock, RequestLimiter, Session } from '../protocols/session.ts'
 import type { CellBases, CounterLayout } from '../records/counters.ts'
 import type { Connection } from './connection.ts'
+import type { TerminateContext } from './terminate-conduit.ts'
 
 /** What a worker needs of its surroundings to compile a policy. */
 export interface PlanContext {
@@ -30,6 +31,8 @@ export interface PlanContext {
   role?: string
   /** The shadow policy, which wants values known as well. */
   beside?: Policy
+  /** For OPC UA conduits that terminate. */
+  terminate?: TerminateContext
 }
 
 export type CarriedProtocol = Exclude<ConduitProtocol, OtherProtocol>

@@ -10,7 +10,8 @@ import { describeFault, FAULT } from '../protocols/modbus/faults.ts'
 import { isWrite } from '../protocols/modbus/function-codes.ts'
 import type { ModbusHost, ModbusSession, ReportKind } from '../protocols/modbus/session.ts'
 import { functionChanges } from '../protocols/opcua/services.ts'
-import type { OpcUaHost, OpcUaReport } from '../protocols/opcua/terms.ts'
+import type { TerminateHost } from '../protocols/opcua/terminate/terms.ts'
+import type { OpcUaReport } from '../protocols/opcua/terms.ts'
 import { REASON, REASONS, WOULD_DENY } from '../protocols/reason.ts'
 import type { RequestLimiter, Session } from '../protocols/session.ts'
 import type { EventInput, EventName } from '../records/catalogue.ts'
@@ -53,7 +54,7 @@ const OPCUA_EVENT_OF: Record<OpcUaReport['kind'], readonly [EventName, EventName
   opened: ['channel.opened', 'channel.opened'],
 }
 
-export abstract class Connection implements ModbusHost, OpcUaHost, Timed {
+export abstract class Connection implements ModbusHost, TerminateHost, Timed {
   readonly plane: DataPlane
   readonly peer: Peer
   listener: ListenerPlan
@@ -157,6 +158,15 @@ export abstract class Connection implements ModbusHost, OpcUaHost, Timed {
     this.targetUp = false
     this.dialling = -1
     this.hangUp()
+  }
+
+  redialTarget(): void {
+    this.hangUp()
+    this.startDial()
+  }
+
+  rejected(list: 'clients' | 'servers', der: Uint8Array): void {
+    this.plane.onRejected(this.listener.conduit.conduit.id, list, der)
   }
 
   /** The dial has succeeded. */

@@ -41,6 +41,7 @@ export class DataPlane {
   private baselineDirectory = ''
   private sharedMs = 0
   /** Takes what the baseline has more of to the main thread. */
+  onRejected: (conduit: string, list: 'clients' | 'servers', der: Uint8Array) => void = () => {}
   onShare: (share: BaselineShare) => void = () => {}
   private draining = false
   /** Called once when all connections have ended after `drain`. */

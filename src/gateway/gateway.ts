@@ -10,6 +10,7 @@ import { MetricsServer } from '../records/http.ts'
 import { Metrics } from '../records/metrics.ts'
 import { Recorder } from '../records/recorder.ts'
 import { VERSION } from '../version.ts'
+import { type Certificates, expiryEvents, keepRefused, loadCertificates } from './certificates.ts'
 import { carryOut } from './control/acts.ts'
 import { ControlServer } from './control/server.ts'
 import { unavailable } from './linux/syscalls.ts'
@@ -28,6 +29,8 @@ export class StartError extends Error {}
 const TICK_MS = 500
 /** How often the shadow policy's file is looked at. */
 const SHADOW_MS = 2000
+/** How often it is told that a certificate expires. */
+const EXPIRY_MS = 24 * 3_600_000
 
 export class Gateway {
   /** In force, with the modes in force. */
@@ -53,6 +56,8 @@ export class Gateway {
   /** What changes the policy in force comes one after another. */
   private turn: Promise<unknown> = Promise.resolve()
   private ticking: NodeJS.Timeout | undefined
+  private expiring: NodeJS.Timeout | undefined
+  private certificates: Certificates = { pki: new Map(), expiries: [], warnings: [] }
   private busy = false
   private readonly shadow = new ShadowPolicy((event) => this.recorder.record(event))
   private shadowMs = 0
@@ -88,6 +93,10 @@ export class Gateway {
     this.supervisor = new Supervisor(this.policy, this.io, this.recorder, this.metrics, (event) =>
       this.rollout?.hear(event),
     )
+    this.supervisor.onRejected = (conduit, list, der) => {
+      const event = keepRefused(this.policy, conduit, list, der)
+      if (event !== null) this.recorder.record(event)
+    }
     this.supervisor.onShare = (worker, share) => this.keeper?.take(worker, share)
   }
 
@@ -146,7 +155,8 @@ export class Gateway {
       }
       this.shadow.read(gateway?.shadow ?? null)
       this.supervisor.judgeBeside(this.beside())
-      await this.supervisor.start()
+      this.certificates = await loadCertificates(this.policy)
+      await this.supervisor.start(this.certificates.pki)
     } catch (error) {
       await this.control?.close()
       await this.supervisor.stop(0)
@@ -157,6 +167,8 @@ export class Gateway {
     }
     this.inForce()
     this.tellShadow()
+    this.tellCertificates()
+    this.expiring = setInterval(() => this.tellExpiry(), EXPIRY_MS)
     this.rollout?.start()
     this.ready = true
     const listeners = gateway?.listeners.map((l) => `${listenKey(l.listen)} -> ${l.target.name}`).join(', ')
@@ -236,6 +248,19 @@ export class Gateway {
     }
   }
 
+  private tellCertificates(): void {
+    const { expiries, warnings } = this.certificates
+    this.metrics.certificates(expiries)
+    for (const { conduit, text } of warnings) {
+      this.recorder.record({ event: 'certificate.warning', conduit, protocol: 'opcua', detail: text })
+    }
+    this.tellExpiry()
+  }
+
+  private tellExpiry(): void {
+    for (const event of expiryEvents(this.certificates.expiries, Date.now())) this.recorder.record(event)
+  }
+
   private inForce(): void {
     const { policy } = this
     this.showModes()
@@ -274,9 +299,11 @@ export class Gateway {
     const overlaid = this.overlaid(document, bytes, this.rollout?.modesFor(document) ?? NO_MODES)
     const { policy } = overlaid
     if (policy === null) return this.rejectAll(overlaid.findings)
+    let certificates: Certificates
     try {
       if (policy.gateway === null) throw new Error('no gateway section')
-      await this.supervisor.reload(policy)
+      certificates = await loadCertificates(policy)
+      await this.supervisor.reload(policy, certificates.pki)
     } catch (error) {
       return this.reject(policy.file, (error as Error).message)
     }
@@ -285,11 +312,13 @@ export class Gateway {
     this.policy = policy
     this.document = document
     this.bytes = bytes
+    this.certificates = certificates
     await this.recorder.configure(policy.sha256, policy.gateway)
     await this.keepBaseline()
     this.metrics.reloaded('loaded')
     this.inForce()
     this.warn(policy === document ? findings : overlaid.findings)
+    this.tellCertificates()
     if (kept !== '') {
       const detail = `changed, but in force from the next start only: ${kept}`
       this.recorder.record({ event: 'policy.warning', file: policy.file, finding: 'needs-restart', detail })
@@ -434,6 +463,7 @@ export class Gateway {
   async stop(signal: string): Promise<void> {
     this.ready = false
     clearInterval(this.ticking)
+    clearInterval(this.expiring)
     this.recorder.record({ event: 'gateway.stopping', signal })
     await this.control?.close()
     await this.turn

@@ -1,5 +1,6 @@
 /** What the main thread and the workers say to each other. */
 import type { BaselineShare } from '../baseline/live.ts'
+import type { PkiData } from '../pki/load.ts'
 import type { Policy } from '../policy/model.ts'
 import type { EventInput } from '../records/catalogue.ts'
 import type { CounterLayout } from '../records/counters.ts'
@@ -11,6 +12,8 @@ export interface WorkerSetup {
   /** Memory of `SharedLimits` and of `SharedPresentValues`. */
   limits: SharedArrayBuffer
   values: SharedArrayBuffer
+  /** Memory of `SharedSessions`. */
+  sessions: SharedArrayBuffer
   /** Memory of `Descriptors`, this worker's own. */
   descriptors: SharedArrayBuffer
   /** One shared cell, `Recorder.gate`. */
@@ -27,6 +30,8 @@ export type ToWorker =
       targets: Map<string, number>
       /** The policy that judges beside; null: none. */
       shadow: Policy | null
+      /** By conduit. */
+      pki: Map<string, PkiData>
     }
   | { type: 'drain' }
   | { type: 'stop' }
@@ -39,5 +44,7 @@ export type FromWorker =
   /** What a baseline of the traffic has more of. */
   | { type: 'baseline'; share: BaselineShare }
   | { type: 'drained' }
+  /** The certificate of a peer that is not trusted. */
+  | { type: 'rejected'; conduit: string; list: 'clients' | 'servers'; der: Uint8Array }
   /** The eventfd that wakes the worker's own loop after a message. */
   | { type: 'wake'; fd: number }

@@ -63,7 +63,7 @@ export class OpcUaConduit extends ConduitPlan {
     return { pair: this.pair(client, base), reverse: reverse?.allows === true ? reverse : null }
   }
 
-  private pair(client: bigint, server: bigint): PairRules {
+  protected pair(client: bigint, server: bigint): PairRules {
     const indexes = rulesFor(this.protocol.rules, client, server)
     const key = indexes.join(',')
     let pair = this.pairs.get(key)
@@ -75,7 +75,7 @@ export class OpcUaConduit extends ConduitPlan {
     return pair
   }
 
-  private termsFor(target: string): OpcUaTerms {
+  protected termsFor(target: string): OpcUaTerms {
     let terms = this.byTarget.get(target)
     if (terms === undefined) {
       terms = { ...this.terms, counters: { ...this.terms.counters, histogram: this.histogramOf(target) } }

@@ -3,6 +3,7 @@ import type { Listener, Policy } from '../policy/model.ts'
 import type { ConduitPlan, PlanContext } from './conduit-plan.ts'
 import { ModbusConduit } from './modbus-conduit.ts'
 import { OpcUaConduit } from './opcua-conduit.ts'
+import { TerminateConduit } from './terminate-conduit.ts'
 
 export class Plan {
   readonly policy: Policy
@@ -73,7 +74,12 @@ function conduitPlan(policy: Policy, listener: Listener, context: PlanContext): 
     (context.role === undefined ? undefined : conduits[0])
   if (conduit !== undefined && bases !== undefined) {
     if (protocol?.kind === 'modbus') return new ModbusConduit(conduit, protocol, bases, context)
-    if (protocol?.kind === 'opcua') return new OpcUaConduit(conduit, protocol, bases, context)
+    if (protocol?.kind === 'opcua') {
+      // A shadow policy judges and carries nothing: it needs no certificates.
+      const terminates = protocol.handling === 'terminate' && context.role === undefined
+      const Kind = terminates ? TerminateConduit : OpcUaConduit
+      return new Kind(conduit, protocol, bases, context)
+    }
   }
   throw new Error(`listener ${listenKey(listener.listen)}: conduit ${listener.conduit} has no ${listener.protocol}`)
 }

@@ -8,8 +8,10 @@ import { availableParallelism } from 'node:os'
 import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import type { BaselineShare } from '../baseline/live.ts'
+import { SharedSessions, sessionsBytes } from '../limits/opcua-sessions.ts'
 import { valuesBytes } from '../limits/present-values.ts'
 import { limitsBytes, SharedLimits } from '../limits/shared-limits.ts'
+import type { PkiData } from '../pki/load.ts'
 import type { Policy } from '../policy/model.ts'
 import type { EventInput } from '../records/catalogue.ts'
 import { cellsBytes, layoutOf } from '../records/counters.ts'
@@ -69,17 +71,22 @@ export class Supervisor {
   private readonly workers: number
   private readonly limits: SharedArrayBuffer
   private readonly values = new SharedArrayBuffer(valuesBytes())
+  private readonly sessions = new SharedArrayBuffer(sessionsBytes())
   private readonly targets = new Map<string, number>()
   private readonly clock = new WorkerClock()
   private readonly aging: NodeJS.Timeout
   private restarts: number[] = []
   private policy: Policy
   private shadow: Policy | null = null
+  /** Certificates of terminating conduits, by conduit. */
+  private pki = new Map<string, PkiData>()
   private version = 0
   private stopping = false
   private hurried: () => void = () => {}
   /** Takes what a worker has for the baseline. */
   onShare: (worker: number, share: BaselineShare) => void = () => {}
+  /** Takes the certificate of a peer that is not trusted. */
+  onRejected: (conduit: string, list: 'clients' | 'servers', der: Uint8Array) => void = () => {}
 
   /** @param heard is given every event of the workers */
   constructor(
@@ -105,7 +112,8 @@ export class Supervisor {
   }
 
   /** Starts the workers and opens the listeners. Rejects with `ListenError`. */
-  async start(): Promise<void> {
+  async start(pki: Map<string, PkiData> = new Map()): Promise<void> {
+    this.pki = pki
     await this.probe(this.policy)
     for (let index = 0; index < this.workers; index++) this.members[index] = this.spawn(index)
     await this.distribute(this.policy)
@@ -120,15 +128,18 @@ export class Supervisor {
    * Puts another policy into force in all workers. Rejects with `ListenError`, and changes nothing, where a new
    * listener's address cannot be had.
    */
-  async reload(policy: Policy): Promise<void> {
+  async reload(policy: Policy, pki: Map<string, PkiData> = this.pki): Promise<void> {
     await this.probe(policy)
     const former = this.policy
+    const formerPki = this.pki
     this.policy = policy
+    this.pki = pki
     try {
       await this.distribute(policy)
     } catch (error) {
       // Some workers have it already.
       this.policy = former
+      this.pki = formerPki
       await this.distribute(former).catch(() => {})
       throw error
     }
@@ -173,7 +184,8 @@ export class Supervisor {
         this.metrics.attach(member.index, layout, cells)
         resolve(failure)
       })
-      this.say(member, { type: 'policy', version, policy, layout, cells, targets: this.targets, shadow: this.shadow })
+      const { targets, shadow, pki } = this
+      this.say(member, { type: 'policy', version, policy, layout, cells, targets, shadow, pki })
     })
   }
 
@@ -193,6 +205,7 @@ export class Supervisor {
       io: this.io,
       limits: this.limits,
       values: this.values,
+      sessions: this.sessions,
       descriptors: new SharedArrayBuffer(this.io === 'epoll' ? descriptorsBytes() : 0),
       gate: this.recorder.gate,
     }
@@ -223,6 +236,7 @@ export class Supervisor {
       }
     } else if (message.type === 'baseline') this.onShare(member.index, message.share)
     else if (message.type === 'drained') member.drained()
+    else if (message.type === 'rejected') this.onRejected(message.conduit, message.list, message.der)
     else if (message.type === 'wake') {
       member.wakeFd = message.fd
       this.wake(member)
@@ -237,6 +251,7 @@ export class Supervisor {
     const lost = this.metrics.openConnections(member.index)
     this.metrics.retire(member.index)
     new SharedLimits(this.limits, 0).forfeit(member.index)
+    new SharedSessions(this.sessions, 0).forfeit(member.index)
     for (const fd of new Descriptors(member.descriptors).list()) closeSync(fd)
     for (const resolve of member.waiting.values()) resolve(null)
     member.drained()

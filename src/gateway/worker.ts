@@ -1,6 +1,8 @@
 /** A worker thread of the data plane: takes policies from the main thread, and runs a transport under them. */
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { SharedSessions } from '../limits/opcua-sessions.ts'
 import { SharedLimits } from '../limits/shared-limits.ts'
+import { OpenGuard } from '../protocols/opcua/terminate/open-guard.ts'
 import { DataPlane } from './data-plane.ts'
 import { Descriptors } from './linux/descriptors.ts'
 import { EpollTransport } from './linux/epoll-transport.ts'
@@ -21,7 +23,14 @@ const plane = new DataPlane(new SharedLimits(setup.limits, setup.index), setup.i
   say({ type: 'events', events }),
 )
 plane.onShare = (share) => say({ type: 'baseline', share })
+plane.onRejected = (conduit, list, der) => say({ type: 'rejected', conduit, list, der })
 plane.onDrained = () => say({ type: 'drained' })
+/** Kept over reloads. */
+const terminate = {
+  store: new SharedSessions(setup.sessions, setup.index),
+  guard: new OpenGuard(plane.clock.ms),
+  targets: new Map(),
+}
 const transport = open()
 const listening = new Set<string>()
 
@@ -60,9 +69,10 @@ function take(message: ToWorker): void {
 }
 
 /** Nothing in here waits: the loop of the epoll transport runs no promise. */
-function adopt({ version, policy, layout, cells, targets, shadow }: Extract<ToWorker, { type: 'policy' }>): void {
+function adopt({ version, policy, layout, cells, targets, shadow, pki }: Extract<ToWorker, { type: 'policy' }>): void {
   const { values, gate } = setup
-  const plan = new Plan(policy, { layout, cells: new Float64Array(cells), values, targets, gate }, shadow)
+  const context = { layout, cells: new Float64Array(cells), values, targets, gate, terminate: { ...terminate, pki } }
+  const plan = new Plan(policy, context, shadow)
   for (const key of [...listening]) {
     if (plan.listeners.has(key)) continue
     transport.unlisten(key)

@@ -5,7 +5,7 @@ import { isModbus } from './conduits.ts'
 import { buildControl, buildShadow } from './control-section.ts'
 import type { Path } from './document.ts'
 import { didYouMean, show } from './findings.ts'
-import type { Conduit, ConduitProtocol, Gateway, Listener, OpcUaProtocol, OtherProtocol } from './model.ts'
+import type { Conduit, ConduitProtocol, Gateway, Listener, OtherProtocol } from './model.ts'
 import { isOpcUa } from './opcua-section.ts'
 import { buildRecords } from './records-section.ts'
 import type { GatewayDocument } from './schema.ts'
@@ -19,9 +19,6 @@ type CarriedProtocol = Exclude<ConduitProtocol, OtherProtocol>
 const DEFAULT_DRAIN_MS = 5000
 /** Protocols that Headgate carries. */
 const PROTOCOLS = ['Modbus/TCP', 'OPC UA'] as const
-/** Handlings of OPC UA for which there are listeners. */
-const CARRIED_HANDLINGS: readonly OpcUaProtocol['handling'][] = ['inspect']
-
 export function buildGateway(check: Check, zones: Zones, conduits: readonly Conduit[], raw: unknown): Gateway | null {
   if (raw === undefined || typeof raw !== 'object' || raw === null) return null
   const document = raw as GatewayDocument
@@ -93,10 +90,6 @@ function buildListener(
     const [modbus, opcua] = PROTOCOLS
     const message = `found conduit ${conduit.id}, which does not allow ${kind === 'modbus' ? modbus : opcua}; expected one with it in protocols_allowed`
     check.error([...path, 'conduit'], 'dangling-reference', message)
-  }
-  if (protocol?.kind === 'opcua' && !CARRIED_HANDLINGS.includes(protocol.handling)) {
-    const message = `found a listener for OPC UA with handling ${protocol.handling}, which this version does not carry`
-    check.error(path, 'not-in-this-version', message)
   }
   if (raw.transparent === true) {
     check.warn(

@@ -27,6 +27,15 @@ interface Totals {
   targets: Map<string, Float64Array>
 }
 
+/** A certificate or a revocation list that a conduit relies on. */
+export interface CertificateExpiry {
+  conduit: string
+  kind: string
+  name: string
+  thumbprint: string
+  notAfter: number
+}
+
 interface Source {
   layout: CounterLayout
   cells: Float64Array
@@ -57,6 +66,7 @@ export class Metrics {
   /** Of the policy in force: what is shown. */
   private layout: CounterLayout = { conduits: [], cpu: 0, size: 0 }
   private readonly families: Metric[] = []
+  private expiries: readonly CertificateExpiry[] = []
   private readonly recorder: Recorder
   private readonly requests
   private readonly responses
@@ -75,6 +85,7 @@ export class Metrics {
   private readonly rollbacks
   private readonly channels
   private readonly sessions
+  private readonly certificateExpiry
   private readonly workerCpu
   private readonly enforcing
   private readonly policyInfo
@@ -134,6 +145,11 @@ export class Metrics {
       'mode',
     ])
     this.sessions = gauge('opcua_sessions', 'Open OPC UA sessions, as far as they are seen.', ['conduit'])
+    this.certificateExpiry = gauge(
+      'certificate_expiry_seconds',
+      'Seconds until a certificate or a revocation list expires; negative: it has.',
+      ['conduit', 'kind', 'name', 'thumbprint'],
+    )
     const verdicts = ['conduit', 'protocol', 'verdict', 'reason']
     this.connections = counter('connections_total', 'Client connections by verdict.', verdicts)
     this.requests = counter('requests_total', 'Requests by function and verdict.', [
@@ -247,6 +263,11 @@ export class Metrics {
     for (const [conduit, enforcing] of modes) this.enforcing.labels({ conduit }).set(enforcing ? 1 : 0)
   }
 
+  /** What expires, in milliseconds since 1970. */
+  certificates(expiries: readonly CertificateExpiry[]): void {
+    this.expiries = expiries
+  }
+
   reloaded(result: 'loaded' | 'rejected'): void {
     this.reloads.labels({ result }).inc()
   }
@@ -350,6 +371,10 @@ export class Metrics {
     this.pending.reset()
     this.channels.reset()
     this.sessions.reset()
+    this.certificateExpiry.reset()
+    for (const { notAfter, conduit, kind, name, thumbprint } of this.expiries) {
+      this.certificateExpiry.labels({ conduit, kind, name, thumbprint }).set((notAfter - Date.now()) / 1000)
+    }
     for (const { bases, totals } of this.sum()) {
       const { conduit, protocol } = bases
       const at = (cell: number): number => totals.cells[cell - bases.requests]

@@ -389,17 +389,16 @@ t.test('how documents write the protocol, modes, methods and nodes', async (t) =
   t.ok(isComplaint(parseThumbprint('')))
 })
 
-t.test('a listener says what it cannot carry', async (t) => {
+t.test('a listener carries either handling', async (t) => {
   const tail = `gateway:
   listeners:
     - { conduit: C1, protocol: OPC UA, listen: "10.30.1.1:4840", target: OPC-01 }
 `
-  const refused = check(
-    document(
-      'direction: "Z3 -> Z2"\nopcua: { handling: terminate, certificates: { own: a, trusted_clients: b, trusted_servers: c } }',
-      'enforce',
-      tail,
-    ),
-  )
-  t.match(refused.findings.at(-1), { id: 'not-in-this-version', severity: 'error', message: /handling terminate/ })
+  for (const opcua of [
+    '{ handling: terminate, certificates: { own: a, trusted_clients: b, trusted_servers: c } }',
+    '{ handling: inspect }',
+  ]) {
+    const carried = check(document(`direction: "Z3 -> Z2"\nopcua: ${opcua}`, 'enforce', tail))
+    t.equal(carried.policy?.gateway?.listeners.length, 1, carried.findings.map(({ message }) => message).join())
+  }
 })

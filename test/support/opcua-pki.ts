@@ -19,7 +19,7 @@ const DAY_MS = 86_400_000
 export async function selfSigned(name: string, bits = 2048, keyPem?: string): Promise<Holder> {
   const key = keyPem ?? (await makeKey(bits))
   const applicationUri = `urn:headgate:test:${name}`
-  const options = { commonName: name, organization: null, applicationUri, hosts: ['localhost', '127.0.0.1'], days: 30 }
+  const options = { commonName: name, organization: null, applicationUri, hosts: ['localhost', '127.0.0.1'], days: 400 }
   return { der: await makeOwnCertificate(key, options), keyPem: key, applicationUri }
 }
 
@@ -53,7 +53,7 @@ export class Authority {
       {
         name: `CN=${name}`,
         notBefore: new Date(Date.now() - DAY_MS),
-        notAfter: new Date(Date.now() + 30 * DAY_MS),
+        notAfter: new Date(Date.now() + 400 * DAY_MS),
         signingAlgorithm: ALGORITHM,
         keys: await pair(keyPem),
         extensions: [
@@ -78,7 +78,7 @@ export class Authority {
         issuer: `CN=${this.name}`,
         serialNumber: options.serialNumber,
         notBefore: options.notBefore ?? new Date(Date.now() - DAY_MS),
-        notAfter: options.notAfter ?? new Date(Date.now() + 30 * DAY_MS),
+        notAfter: options.notAfter ?? new Date(Date.now() + 400 * DAY_MS),
         signingAlgorithm: ALGORITHM,
         signingKey: (await pair(this.keyPem)).privateKey,
         publicKey: (await pair(keyPem)).publicKey,

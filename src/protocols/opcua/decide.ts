@@ -57,6 +57,9 @@ const BY_ITEM: ReadonlySet<number> = new Set(
   ),
 )
 
+/** Whether a service answers each item of its list by itself. */
+export const answersByItem = (request: number): boolean => BY_ITEM.has(request)
+
 const HAS_ATTRIBUTE: ReadonlySet<number> = new Set([
   REQUEST.Read,
   REQUEST.Write,

@@ -1,6 +1,6 @@
 /** RequestHeader and ResponseHeader (OPC 10000-4 §7.32, §7.33), and the fault that stands for a response. */
 import { REASON } from '../reason.ts'
-import { type Cursor, NodeRef, type Writer } from './binary.ts'
+import { Cursor, NodeRef, type Writer } from './binary.ts'
 import { SERVICE_FAULT } from './services.ts'
 
 /** Status codes that Headgate answers with (OPC 10000-6 annex A.2). */
@@ -84,6 +84,15 @@ export function walkResponseHeader(cursor: Cursor, header: ResponseHeader): void
   const strings = cursor.count(4)
   for (let i = 0; i < strings && cursor.fault === 0; i++) cursor.bytes()
   cursor.skipExtensionObject()
+}
+
+/** Whether a response, TypeId first, says only that its service has failed: by a ServiceFault, or by its header. */
+export function isRefusal(buf: Uint8Array, at: number, end: number): boolean {
+  const cursor = new Cursor().open(buf, at, end)
+  const header = new ResponseHeader()
+  cursor.typeId()
+  walkResponseHeader(cursor, header)
+  return isBad(header.serviceResult)
 }
 
 /** @param timestamp DateTime, see `dateTime` */

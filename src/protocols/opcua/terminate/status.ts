@@ -1,0 +1,47 @@
+/** Status codes that a terminating gateway answers with (OPC 10000-6 annex A.2), by name. */
+export const STATUS_CODE = {
+  Good: 0,
+  BadUnexpectedError: 0x80010000,
+  BadDecodingError: 0x80070000,
+  BadUnknownResponse: 0x80090000,
+  BadServerHalted: 0x800e0000,
+  BadShutdown: 0x800c0000,
+  BadServerNotConnected: 0x800d0000,
+  BadSecurityChecksFailed: 0x80130000,
+  BadUserAccessDenied: 0x801f0000,
+  BadIdentityTokenInvalid: 0x80200000,
+  BadIdentityTokenRejected: 0x80210000,
+  BadSecureChannelIdInvalid: 0x80220000,
+  BadNonceInvalid: 0x80240000,
+  BadSessionIdInvalid: 0x80250000,
+  BadRequestTypeInvalid: 0x80530000,
+  BadSecurityModeRejected: 0x80540000,
+  BadSecurityPolicyRejected: 0x80550000,
+  BadTooManySessions: 0x80560000,
+  BadUserSignatureInvalid: 0x80570000,
+  BadApplicationSignatureInvalid: 0x80580000,
+  BadCertificateInvalid: 0x80120000,
+  BadCertificateUriInvalid: 0x80170000,
+  BadTcpServerTooBusy: 0x807d0000,
+  BadTcpMessageTypeInvalid: 0x807e0000,
+  BadTcpSecureChannelUnknown: 0x807f0000,
+  BadTcpMessageTooLarge: 0x80800000,
+  BadTcpInternalError: 0x80820000,
+  BadTcpEndpointUrlInvalid: 0x80830000,
+  BadSecureChannelClosed: 0x80860000,
+  BadSecureChannelTokenUnknown: 0x80870000,
+  BadSequenceNumberInvalid: 0x80880000,
+  BadProtocolVersionUnsupported: 0x80be0000,
+  BadConnectionRejected: 0x80ac0000,
+  BadConnectionClosed: 0x80ae0000,
+  BadRequestTooLarge: 0x80b80000,
+  BadResponseTooLarge: 0x80b90000,
+  BadSecurityModeInsufficient: 0x80e60000,
+  BadServerTooBusy: 0x80ee0000,
+  BadTimeout: 0x800a0000,
+} as const
+export type StatusName = keyof typeof STATUS_CODE
+
+const NAMES = new Map<number, string>(Object.entries(STATUS_CODE).map(([name, code]) => [code, name]))
+
+export const statusName = (code: number): string => NAMES.get(code >>> 0) ?? `0x${(code >>> 0).toString(16)}`
