@@ -20,11 +20,12 @@ COPY --from=build /build/dist ./dist
 COPY package.json LICENSE README.md ./
 COPY bin ./bin
 COPY policies ./policies
+# Evidence and spool, where the policy asks for them, belong on a volume; a new one takes its owner from here.
+RUN install -d -o node -g node -m 750 /var/lib/headgate
+VOLUME ["/var/lib/headgate"]
 # No shell, package manager or superuser is needed after this: run with --read-only --cap-drop=ALL, and
 # --cap-add=NET_BIND_SERVICE (or --sysctl net.ipv4.ip_unprivileged_port_start=502) for port 502.
 USER node
-# Evidence and spool, where the policy asks for them, belong on a volume.
-VOLUME ["/var/lib/headgate"]
 # Modbus/TCP, and the metrics page of the policy.
 EXPOSE 502 9464
 # The metrics page tells whether traffic is carried; set HEADGATE_HEALTH where the policy has it elsewhere.

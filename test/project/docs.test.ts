@@ -4,11 +4,23 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { pages } from '../../scripts/docs.ts'
+import { formatFinding } from '../../src/policy/findings.ts'
+import { checkPolicy } from '../../src/policy/load.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 
 t.test('generated files are up to date (else: npm run docs)', async (t) => {
   for (const [file, text] of await pages()) t.equal(readFileSync(root + file, 'utf8'), text, file)
+})
+
+t.test('the policies in the README are clean', async (t) => {
+  const blocks = [...readFileSync(`${root}README.md`, 'utf8').matchAll(/```yaml\n(.*?)```/gs)]
+  t.ok(blocks.length > 0)
+  for (const [, text] of blocks) {
+    const { policy, findings } = checkPolicy('README.md', Buffer.from(text))
+    t.same(findings.map(formatFinding), [])
+    t.ok(policy?.gateway?.listeners.length)
+  }
 })
 
 t.test('links between pages', async (t) => {
