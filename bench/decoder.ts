@@ -20,10 +20,10 @@ import { REASON } from '../src/protocols/reason.ts'
 import { OPEN_GATE } from '../src/protocols/session.ts'
 import { RESPONSE_BOUNDS_US } from '../src/records/counters.ts'
 import { compiled, scratch } from './machine.ts'
+import { opcuaChunks } from './opcua-chunks.ts'
 import { figure, median, medianRatio, ratioText, say, table } from './stats.ts'
+import { FRAMES, ROUNDS, timed } from './timed.ts'
 
-const ROUNDS = 9
-const FRAMES = 2_000_000
 /** A read of the size that a saturated connection delivers. */
 const FRAMES_PER_READ = 64
 
@@ -70,22 +70,6 @@ const pairTable = (): PairTable =>
     ],
     null,
   )
-
-/**
- * Nanoseconds a frame of `pass`, which handles `frames` of them, in each round.
- * @param between is called after each round
- */
-function timed(frames: number, pass: () => void, between: () => void = () => {}): number[] {
-  const passes = Math.ceil(FRAMES / frames)
-  for (let i = 0; i < passes / 4; i++) pass()
-  return Array.from({ length: ROUNDS }, () => {
-    const start = process.cpuUsage()
-    for (let i = 0; i < passes; i++) pass()
-    const ns = (process.cpuUsage(start).user * 1000) / (passes * frames)
-    between()
-    return ns
-  })
-}
 
 /** The loop of the session over a read's frames, with the decision and nothing else; the C loop turn by turn with it. */
 function decisions(program: string | null): { own: number[]; c: number[] } {
@@ -263,6 +247,7 @@ export function decoder(): void {
   rows.push(['the same, and a shadow policy judges', figure(median(session(null, true))), ''])
   rows.push(['the whole session in monitor mode', figure(median(session(false))), ''])
   rows.push(['the same, and a baseline is kept', figure(median(session(true))), ''])
+  for (const [what, ns] of opcuaChunks()) rows.push([what, figure(median(ns)), ''])
   const others = { jsmodbus: jsmodbus(), 'modbus-serial': modbusSerial() }
   for (const [name, ns] of Object.entries(others)) {
     if (ns === null) continue
