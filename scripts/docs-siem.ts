@@ -25,6 +25,7 @@ const PAIR = {
 const WRITE = { transaction_id: 7, unit_id: 1, function: 'write-single-register', function_code: 6, address: 100 }
 const CHANNEL = {
   protocol: 'opcua',
+  target_port: 4840,
   endpoint_url: 'opc.tcp://10.20.1.10:4840',
   security_policy: 'Basic256Sha256',
   security_mode: 'SignAndEncrypt',

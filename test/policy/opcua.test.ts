@@ -1,4 +1,5 @@
 /** The OPC UA part of a document: the issue's own example, the prose that binds, and all that cannot be enforced. */
+import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { checkPolicy } from '../../src/policy/load.ts'
 import type { OpcUaProtocol } from '../../src/policy/model.ts'
@@ -401,4 +402,12 @@ t.test('a listener carries either handling', async (t) => {
     const carried = check(document(`direction: "Z3 -> Z2"\nopcua: ${opcua}`, 'enforce', tail))
     t.equal(carried.policy?.gateway?.listeners.length, 1, carried.findings.map(({ message }) => message).join())
   }
+})
+
+t.test('the example of the page on OPC UA has no fault', async (t) => {
+  const page = readFileSync(new URL('../../docs/opcua.md', import.meta.url), 'utf8')
+  const example = /```yaml\n- (protocol: OPC UA\n[\s\S]*?)```/.exec(page)?.[1] ?? ''
+  const { findings } = check(document(example.split('\n').slice(1).join('\n').replaceAll(/^ {2}/gm, '')))
+  t.same(findings, [])
+  t.not(example, '')
 })
