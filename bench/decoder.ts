@@ -115,6 +115,7 @@ function session(learned: boolean | null, shadowed = false): number[] {
     },
     finish: () => {},
     reset: () => {},
+    soon: () => {},
     redial: () => true,
     witness: (fromClient, buf, adu, end) => {
       baseline.clock[0] = Date.now() * 1000

@@ -232,6 +232,7 @@ export class Judge {
       finish: nothing,
       reset: nothing,
       dropTarget: nothing,
+      soon: nothing,
       redial: () => true,
       witness: nothing,
       report: (

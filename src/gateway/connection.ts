@@ -147,6 +147,10 @@ export abstract class Connection implements ModbusHost, TerminateHost, Timed {
     return true
   }
 
+  soon(): void {
+    this.plane.lookSoon(this)
+  }
+
   protected startDial(): void {
     this.dialling = this.plane.clock.ms
     this.targetUp = false

@@ -30,9 +30,14 @@ export class DataPlane {
   readonly storm: Storm
   /** Connections with requests that wait to be paced. */
   readonly waiting = new Set<Connection>()
+  /** Connections that have asked to be looked at within a tick. */
+  private readonly soon = new Set<Connection>()
   private readonly connections = new Set<Connection>()
   private plan: Plan | null = null
   private sweptMs = 0
+  private wall = Date.now()
+  /** When `wall` was read, on the worker's clock. */
+  private wallAt = 0
   /** CPU time of this thread that has been counted, in microseconds. */
   private countedUs = 0
   private events: EventInput[] = []
@@ -61,8 +66,13 @@ export class DataPlane {
     return this.connections.size
   }
 
+  /** Milliseconds since the epoch, read once for all that one turn of the loop has to tell. */
   wallMs(): number {
-    return Date.now()
+    if (this.clock.us !== this.wallAt) {
+      this.wallAt = this.clock.us
+      this.wall = Date.now()
+    }
+    return this.wall
   }
 
   /** Puts a plan into force: between two frames, as no frame is being read when this is called. */
@@ -192,6 +202,12 @@ export class DataPlane {
   forget(connection: Connection): void {
     this.connections.delete(connection)
     this.waiting.delete(connection)
+    this.soon.delete(connection)
+  }
+
+  /** Has a connection looked at, as by its timer, at the next tick. */
+  lookSoon(connection: Connection): void {
+    this.soon.add(connection)
   }
 
   /** Says that something is wrong that is no connection's own. */
@@ -210,6 +226,8 @@ export class DataPlane {
 
   /** Time-outs and events. Every `TimerWheel.interval` milliseconds. */
   tick(): void {
+    for (const connection of this.soon) connection.onTimer()
+    this.soon.clear()
     this.wheel.advance(this.clock.ms)
     if (this.clock.ms - this.sweptMs >= SWEEP_MS || this.clock.ms < this.sweptMs) {
       this.sweptMs = this.clock.ms

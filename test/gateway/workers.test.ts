@@ -168,13 +168,18 @@ for (const io of TRANSPORTS) {
       for (let i = 0; i < 300 && sum(await scrape(page), 'headgate_connections') > 0; i++) await sleep(10)
     }
     await rounds(300)
-    const [open, resident] = [descriptors(headgate.pid), memory(headgate.pid)]
-    await rounds(1000)
+    const open = descriptors(headgate.pid)
+    // A heap grows until it is collected; what leaks grows again, as much, with the next thousand.
+    let grown = Number.POSITIVE_INFINITY
+    for (let attempt = 0; attempt < 4 && grown >= 8; attempt++) {
+      const resident = memory(headgate.pid)
+      await rounds(1000)
+      grown = (memory(headgate.pid) - resident) / 2 ** 20
+    }
     t.equal(sum(await scrape(page), 'headgate_connections'), 0)
     t.equal(sum(await scrape(page), 'headgate_pending_requests'), 0)
     await until(() => descriptors(headgate.pid) <= open, `descriptors to return to ${open}`)
-    const grown = (memory(headgate.pid) - resident) / 2 ** 20
-    t.ok(grown < 24, `${grown} MiB more than before`)
+    t.ok(grown < 8, `${grown} MiB more than before`)
     t.same(await headgate.stop(), { code: 0, signal: null })
   })
 }

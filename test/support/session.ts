@@ -80,6 +80,8 @@ export class SessionHarness implements ModbusHost {
   readonly witnessed: [fromClient: boolean, hex: string][] = []
   drops = 0
   redials = 0
+  /** How often the session has asked to be looked at soon. */
+  soons = 0
   redialling = true
   private readonly guard: number
   private current: { buf: Uint8Array; start: number; end: number } | null = null
@@ -197,6 +199,10 @@ export class SessionHarness implements ModbusHost {
 
   reset(): void {
     this.ended ||= 'reset'
+  }
+
+  soon(): void {
+    this.soons++
   }
 
   redial(): boolean {

@@ -5,10 +5,14 @@ import type { ListenerPlan } from '../plan.ts'
 import type { EpollTransport } from './epoll-transport.ts'
 import { AREA } from './memory.ts'
 import type { Outlet } from './outbox.ts'
-import { EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, ERRNO, SyscallError } from './syscalls.ts'
+import { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, ERRNO, SyscallError } from './syscalls.ts'
 
 /** Bytes queued for one side above which the other side is no longer read. */
 const QUEUE_HIGH = 128 * 1024
+/** What tells that a side can be read: bytes, or FIN. */
+const READABLE = EPOLLIN | EPOLLRDHUP
+/** Beside bytes, there is something that is told once only. */
+const ENDS = EPOLLRDHUP | EPOLLHUP | EPOLLERR
 
 /** One of the two sockets. Its fields are few: there are two of these for each idle connection. */
 class Side implements Outlet {
@@ -19,6 +23,8 @@ class Side implements Outlet {
   /** Bytes that the kernel had no room for, oldest first. */
   queue: Buffer[] | null = null
   queued = 0
+  /** More than one read takes may be there: the kernel, which tells an arrival once, is to be asked again. */
+  more = false
   /** The peer has sent FIN. */
   ended = false
   /** FIN is to be sent once the queue is empty. */
@@ -48,8 +54,8 @@ export class EpollConnection extends Connection {
     super(transport.plane, listener, peer, slots)
     this.transport = transport
     this.client.fd = fd
-    this.client.events = EPOLLIN
-    transport.attach(fd, this, EPOLLIN)
+    this.client.events = READABLE | EPOLLET
+    transport.attach(fd, this, READABLE | EPOLLET)
     this.startDial()
     this.plane.register(this)
     this.settle()
@@ -83,6 +89,7 @@ export class EpollConnection extends Connection {
     const at = outbox.place()
     const length = sys.recv(client.fd, at)
     if (length > 0) {
+      client.more = length === AREA.readBytes || (events & ENDS) !== 0
       if (this.ending !== '') return
       outbox.landed(at + length)
       this.carried(length, 0)
@@ -168,6 +175,7 @@ export class EpollConnection extends Connection {
     const at = outbox.place()
     const length = sys.recv(target.fd, at)
     if (length > 0) {
+      target.more = length === AREA.readBytes || (events & ENDS) !== 0
       outbox.landed(at + length)
       this.busy = true
       this.session.onTargetBytes(sys.memory.bytes, at, at + length)
@@ -315,11 +323,12 @@ export class EpollConnection extends Connection {
   }
 
   private watchFor(side: Side, read: boolean, write: boolean): void {
-    const events = (read ? EPOLLIN : 0) | (write ? EPOLLOUT : 0)
-    if (events === side.events || (side.events === -1 && !read)) return
+    const events = (read ? READABLE : 0) | (write ? EPOLLOUT : 0) | EPOLLET
+    if ((events === side.events && !side.more) || (side.events === -1 && !read)) return
     if (side.events === -1) this.transport.sys.watch(this.transport.epoll, side.fd, events)
     else this.transport.sys.rewatch(this.transport.epoll, side.fd, events)
     side.events = events
+    side.more = false
   }
 
   protected close(): void {

@@ -1,6 +1,7 @@
 /**
- * The data plane's own event loop: one epoll set, blocking in `epoll_wait`, never in Node's loop. Level-triggered: a
- * read that does not fill the buffer has emptied the socket, so no second `recv` has to find EAGAIN, and a socket that
+ * The data plane's own event loop: one epoll set, blocking in `epoll_wait`, never in Node's loop. Connections are
+ * edge-triggered: a read that does not fill the buffer has emptied the socket, so no second `recv` has to find EAGAIN,
+ * and what arrives later is told anew; where more may be there, the kernel is asked again (`Side.more`). A socket that
  * is not to be read is simply not waited for.
  */
 import { closeSync, openSync } from 'node:fs'

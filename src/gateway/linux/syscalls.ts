@@ -14,6 +14,10 @@ export const EPOLLIN = 0x1
 export const EPOLLOUT = 0x4
 export const EPOLLERR = 0x8
 export const EPOLLHUP = 0x10
+/** The peer has sent FIN; what it sent before may still be unread. */
+export const EPOLLRDHUP = 0x2000
+/** Told once for each arrival, not at every wait while there is something. */
+export const EPOLLET = 1 << 31
 
 export const ERRNO = {
   EAGAIN: 11,
@@ -42,6 +46,7 @@ const TCP_NODELAY = 1
 const TCP_KEEPIDLE = 4
 const TCP_KEEPINTVL = 5
 const TCP_KEEPCNT = 6
+const TCP_CONGESTION = 13
 const TCP_USER_TIMEOUT = 18
 const IPPROTO_IPV6 = 41
 const IPV6_V6ONLY = 26
@@ -198,7 +203,7 @@ export class Syscalls {
   private control(epoll: number, operation: number, fd: number, events: number): void {
     // The option area serves: the event is read during the call.
     const at = AREA.option
-    this.memory.bytes.writeUInt32LE(events, at)
+    this.memory.bytes.writeInt32LE(events, at)
     this.memory.bytes.writeInt32LE(fd, at + 4)
     this.memory.bytes.writeInt32LE(0, at + 8)
     this.must('epoll_ctl', this.calls.epoll_ctl(epoll, operation, fd, this.memory.pointer(at, 12)))
@@ -268,6 +273,17 @@ export class Syscalls {
     this.option(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE.interval)
     this.option(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE.count)
     this.option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, KEEPALIVE.userTimeoutMs)
+    this.unpaced(fd)
+  }
+
+  /**
+   * Requests and answers of a few hundred bytes fill no path: a congestion control that paces what is sent (BBR, where
+   * it is the system's default) costs a timer for each write and gains nothing. Reno is in every kernel and free to
+   * all (tcp(7)); where it is not, the default stays.
+   */
+  private unpaced(fd: number): void {
+    this.memory.bytes.write('reno', AREA.option, 'latin1')
+    this.calls.setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, this.memory.pointer(AREA.option, 4), 4)
   }
 
   private option(fd: number, level: number, name: number, value: number): void {

@@ -297,6 +297,23 @@ export class PairTable {
     return this.decideOther(program, buf, unitAt, end)
   }
 
+  /**
+   * Whether a read of FC 1…4 is allowed by a rule with ranges alone: `decide` for a frame whose length is that of a read.
+   * @param target unit identifier << 8 | function code
+   * @param window first address << 16 | quantity
+   * @returns false where it is not, or where more than that has to be looked at
+   */
+  allowsRead(target: number, window: number): boolean {
+    const { programs } = this
+    const at = this.cells[(this.rows[target >>> 8] << 8) | (target & 0xff)] * PROGRAM.words
+    const low = window >>> 16
+    const quantity = window & 0xffff
+    // Without a limit, the program is not one of a read, or not so simple.
+    if (quantity > programs[at + PROGRAM.quantity] || quantity === 0 || low + quantity > 65536) return false
+    this.rule = programs[at + PROGRAM.rule]
+    return this.within(at, low, low + quantity - 1)
+  }
+
   /** The window of a simple program lies in one of its ranges. */
   private within(at: number, low: number, high: number): boolean {
     const { programs, pool } = this

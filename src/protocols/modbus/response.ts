@@ -211,6 +211,20 @@ export function noteRequest(buf: Uint8Array, pdu: number, end: number, words: In
   } else noteOther(buf, pdu, end, words, at)
 }
 
+/**
+ * `noteRequest` for a read of FC 1…4.
+ * @param quantity coils, discrete inputs or registers asked for
+ */
+export function noteRead(code: number, quantity: number, words: Int32Array, at: number): void {
+  words[at] = code | KNOWN
+  words[at + 1] = code < 3 ? (quantity + 7) >> 3 : quantity << 1
+}
+
+/** Whether a request noted at `at` is a read of FC 1…4 that asked for `count` bytes. */
+export function awaitsRead(words: Int32Array, at: number, count: number): boolean {
+  return (words[at] - (KNOWN + 1)) >>> 0 < 4 && words[at + 1] === count
+}
+
 function noteOther(buf: Uint8Array, pdu: number, end: number, words: Int32Array, at: number): void {
   const length = end - pdu
   const code = length < 1 ? 0 : buf[pdu]

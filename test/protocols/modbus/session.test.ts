@@ -491,3 +491,37 @@ t.test('a gate that is shut denies what the rules allow, from the next read on',
   harness.client(READ)
   t.equal(harness.toTargetHex, hexOf(READ, READ))
 })
+
+t.test('an answer that comes before responses waits for them, though not for long', async (t) => {
+  const rules = [{ functions: ['read'] }]
+  const write = adu(7, 1, [6, 0, 5, 0, 1])
+  const mixed = Buffer.concat([write, adu(1, 1, [3, 0, 0, 0, 1]), adu(2, 1, [3, 0, 0, 0, 1])])
+  const replies = [adu(1, 1, [3, 2, 0, 9]), adu(2, 1, [3, 2, 0, 9])]
+
+  const quick = new SessionHarness(sessionPolicy({ rules }))
+  quick.client(mixed)
+  t.equal(quick.clientWrites.length, 0)
+  t.equal(quick.soons, 1, 'asks to be looked at')
+  quick.target(Buffer.concat(replies))
+  t.equal(quick.clientWrites.length, 1, 'one write')
+  t.equal(quick.toClientHex, hexOf(exception(7, 1, 6, 1), ...replies), 'in the order of the requests')
+
+  const slow = new SessionHarness(sessionPolicy({ rules }))
+  slow.client(mixed)
+  slow.pass(20)
+  t.equal(slow.toClientHex, hexOf(exception(7, 1, 6, 1)), 'the target is silent: the answer is sent')
+  slow.client(adu(8, 1, [6, 0, 5, 0, 1]))
+  slow.pass(40)
+  t.equal(slow.clientWrites.length, 1, 'one behind the reads waits for their responses')
+  slow.target(Buffer.concat(replies))
+  t.equal(slow.toClientHex, hexOf(exception(7, 1, 6, 1), ...replies, exception(8, 1, 6, 1)))
+
+  const alone = new SessionHarness(sessionPolicy({ rules }))
+  alone.client(Buffer.concat(Array.from({ length: 1000 }, (_, i) => adu(i, 1, [6, 0, 5, 0, 1]))))
+  t.equal(
+    alone.toClientHex,
+    hexOf(...Array.from({ length: 1000 }, (_, i) => exception(i, 1, 6, 1))),
+    'with nothing to wait for, at once',
+  )
+  t.equal(alone.soons, 0)
+})
