@@ -336,6 +336,7 @@ t.test('property: a shadow changes nothing of what a session does, and sees ever
       dropTarget: (why) => said.push(`drop ${why}`),
       report: (kind, reason, would, index) => said.push(`${kind} ${reason} ${would} ${index}`),
       witness: () => {},
+      soon: () => {},
     }
     const policy = sessionPolicy({ mode: monitor ? 'monitor' : 'enforce', rules: [rule] })
     const plan = planOf(policy)
