@@ -4,9 +4,13 @@ import { loadPolicy, PolicyUnreadable } from '../policy/load.ts'
 import type { Policy } from '../policy/model.ts'
 import { type Rendered, renderAsa } from '../render/asa/render.ts'
 import { TooManyPieces } from '../render/flows.ts'
+import { renderNftables } from '../render/nftables.ts'
 import type { Target } from './render.ts'
 
-const RENDERERS: Record<Target, (policy: Policy) => Rendered> = { isa3000: renderAsa }
+const RENDERERS: Record<Target, (policy: Policy) => Rendered> = {
+  isa3000: renderAsa,
+  nftables: renderNftables,
+}
 
 /** @returns the exit code: 0 rendered, 1 where the document has errors, 2 where it cannot be read or rendered */
 export function runRender(target: Target, file: string): number {

@@ -1,7 +1,7 @@
 /** `headgate render`: a policy in the words of firewalls and switches; registration of the verbs. */
 import type { Command } from 'commander'
 
-export type Target = 'isa3000'
+export type Target = 'isa3000' | 'nftables'
 
 /** Adds the verbs. Their exit codes go to `process.exitCode`: 0 rendered, 1 the document has errors, 2 cannot be read. */
 export function render(program: Command): void {
@@ -18,4 +18,5 @@ export function render(program: Command): void {
         process.exitCode = runRender(name, policy)
       })
   verb('isa3000', 'Cisco ISA-3000: interfaces, access-lists, inspection of Modbus, logging')
+  verb('nftables', 'Linux: default deny between zones, the conduits, redirection to the listeners')
 }
