@@ -33,7 +33,19 @@ export interface PlanContext {
   beside?: Policy
   /** For OPC UA conduits that terminate. */
   terminate?: TerminateContext
+  /** By conduit id, while a cut-over is watched. */
+  normal?: ReadonlyMap<string, NormalTraffic>
 }
+
+/** What a baseline has of a conduit that its rules allow: a denial of it is no good sign. */
+export interface NormalTraffic {
+  clients: ReadonlySet<bigint>
+  /** By `flowKey`. */
+  flows: ReadonlySet<string>
+}
+
+export const flowKey = (client: bigint, target: bigint, port: number, unit: number, code: number): string =>
+  `${client} ${target} ${port} ${unit} ${code}`
 
 export type CarriedProtocol = Exclude<ConduitProtocol, OtherProtocol>
 export type Target = Listener['target']
@@ -46,6 +58,8 @@ export abstract class ConduitPlan {
   readonly bases: CellBases
   readonly cells: Float64Array
   readonly monitor: boolean
+  /** null: nothing of it is known beside its assets. */
+  readonly normal: NormalTraffic | null
   readonly connectionTerms: ConnectionTerms
   /** null: no limit on requests. */
   readonly requestTerms: RequestTerms | null
@@ -58,6 +72,7 @@ export abstract class ConduitPlan {
     this.bases = bases
     this.cells = context.cells
     this.monitor = conduit.mode === 'monitor'
+    this.normal = context.normal?.get(conduit.id) ?? null
     this.connectionTerms = connectionTerms(protocol.limits)
     this.requestTerms = requestTerms(protocol.limits)
     this.clientTag = tag(`${context.role ?? ''}${conduit.id}\n${protocol.kind}\nclient`)

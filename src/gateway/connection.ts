@@ -16,6 +16,7 @@ import { REASON, REASONS, WOULD_DENY } from '../protocols/reason.ts'
 import type { RequestLimiter, Session } from '../protocols/session.ts'
 import type { EventInput, EventName } from '../records/catalogue.ts'
 import { WATCHED } from '../records/counters.ts'
+import { flowKey } from './conduit-plan.ts'
 import type { DataPlane } from './data-plane.ts'
 import { Extent } from './extent.ts'
 import type { ListenerPlan } from './plan.ts'
@@ -276,7 +277,8 @@ export abstract class Connection implements ModbusHost, TerminateHost, Timed {
     this.plane.limits.disconnect(this.clientSlot, this.targetSlot)
     this.plane.releaseSlots([this.clientSlot, this.targetSlot])
     this.plane.forget(this)
-    if (!ORDERLY.has(this.ending) && this.known) countWatched(this.listener, WATCHED.lost)
+    const known = this.known || this.listener.conduit.normal?.clients.has(this.peer.address) === true
+    if (!ORDERLY.has(this.ending) && known) countWatched(this.listener, WATCHED.lost)
     this.tell('connection.closed', {
       detail: this.ending === '' ? 'closed by its ends' : this.ending,
       bytes_in: this.bytesIn,
@@ -333,9 +335,11 @@ export abstract class Connection implements ModbusHost, TerminateHost, Timed {
     exception: number,
   ): void {
     const { storm } = this.plane
-    if (kind === 'timeout') countWatched(this.listener, WATCHED.timeouts)
-    else if (kind !== 'tolerated' && !would && this.known) countWatched(this.listener, WATCHED.denials)
     const code = buf === null || adu + 7 >= end ? 0 : kind === 'request' ? buf[adu + 7] : buf[adu + 7] & 0x7f
+    if (kind === 'timeout') countWatched(this.listener, WATCHED.timeouts)
+    else if (kind !== 'tolerated' && !would && (this.known || this.normal(code, buf === null ? 0 : buf[adu + 6]))) {
+      countWatched(this.listener, WATCHED.denials)
+    }
     const verdict = kind === 'request' ? (would ? 0x10000 : 0) | (code << 8) | reason : -1
     const again = this.said !== null && verdict === this.saidVerdict && storm.again(this.said, this.plane.wallMs())
     if (again) {
@@ -363,6 +367,14 @@ export abstract class Connection implements ModbusHost, TerminateHost, Timed {
     this.said = said
     this.saidVerdict = verdict
     this.extend(said, reason, would, buf, adu, end)
+  }
+
+  /** Whether what is denied is of a flow that the baseline has and the rules allow. */
+  private normal(code: number, unit: number): boolean {
+    const { conduit, target } = this.listener
+    const { normal } = conduit
+    if (normal === null || !normal.clients.has(this.peer.address)) return false
+    return normal.flows.has(flowKey(this.peer.address, target.address.base, target.port, unit, code))
   }
 
   /** A request is one of those that an event will stand for. */

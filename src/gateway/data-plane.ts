@@ -143,7 +143,9 @@ export class DataPlane {
   private refuse(listener: ListenerPlan, peer: Peer, reason: number, detail: string): null {
     countConnection(listener, reason, false)
     if (listener.shadow !== null) compareAdmission(this, listener, peer, reason)
-    if (this.knows(peer)) countWatched(listener, WATCHED.denials)
+    if (this.knows(peer) || listener.conduit.normal?.clients.has(peer.address) === true) {
+      countWatched(listener, WATCHED.denials)
+    }
     this.tellPair('connection.refused', listener, peer, reason, detail)
     return null
   }

@@ -11,12 +11,13 @@ import { Metrics } from '../records/metrics.ts'
 import { Recorder } from '../records/recorder.ts'
 import { VERSION } from '../version.ts'
 import { type Certificates, expiryEvents, keepRefused, loadCertificates } from './certificates.ts'
+import type { NormalTraffic } from './conduit-plan.ts'
 import { carryOut } from './control/acts.ts'
 import { ControlServer } from './control/server.ts'
 import { unavailable } from './linux/syscalls.ts'
 import { listenKey } from './plan.ts'
 import { type Replaced, replaceDocument } from './promote.ts'
-import { baselineView } from './rollout/baseline.ts'
+import { baselineView, normalTraffic } from './rollout/baseline.ts'
 import { Refused, Rollout, type RolloutHost, said } from './rollout/rollout.ts'
 import type { Who } from './rollout/state.ts'
 import { ShadowPolicy } from './shadow-policy.ts'
@@ -121,6 +122,14 @@ export class Gateway {
     return { policy: { ...document, conduits }, findings: [] }
   }
 
+  /** What is normal on conduits whose cut-over is watched, beside what known assets do. */
+  private normal(policy: Policy): Map<string, NormalTraffic> {
+    const kept = policy.gateway?.baseline?.directory ?? null
+    return new Map(
+      this.rollout?.watched.map(([conduit, baseline]) => [conduit, normalTraffic(policy, conduit, baseline ?? kept)]),
+    )
+  }
+
   private rolloutHost(): RolloutHost {
     return {
       record: (event) => this.recorder.record(event),
@@ -156,6 +165,7 @@ export class Gateway {
       this.shadow.read(gateway?.shadow ?? null)
       this.supervisor.judgeBeside(this.beside())
       this.certificates = await loadCertificates(this.policy)
+      this.supervisor.expect(this.normal(this.policy))
       await this.supervisor.start(this.certificates.pki)
     } catch (error) {
       await this.control?.close()
@@ -303,6 +313,7 @@ export class Gateway {
     try {
       if (policy.gateway === null) throw new Error('no gateway section')
       certificates = await loadCertificates(policy)
+      this.supervisor.expect(this.normal(policy))
       await this.supervisor.reload(policy, certificates.pki)
     } catch (error) {
       return this.reject(policy.file, (error as Error).message)
@@ -395,6 +406,7 @@ export class Gateway {
   private async switchModes(modes: Modes, because: (conduit: string) => Partial<EventInput>): Promise<void> {
     const { policy, findings } = this.overlaid(this.document, this.bytes, modes)
     if (policy === null) throw new Error(findings.map(formatFinding).join('; '))
+    this.supervisor.expect(this.normal(policy))
     await this.supervisor.reload(policy)
     const former = modesOf(this.policy)
     this.policy = policy

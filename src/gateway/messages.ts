@@ -4,6 +4,7 @@ import type { PkiData } from '../pki/load.ts'
 import type { Policy } from '../policy/model.ts'
 import type { EventInput } from '../records/catalogue.ts'
 import type { CounterLayout } from '../records/counters.ts'
+import type { NormalTraffic } from './conduit-plan.ts'
 
 export interface WorkerSetup {
   index: number
@@ -32,6 +33,8 @@ export type ToWorker =
       shadow: Policy | null
       /** By conduit. */
       pki: Map<string, PkiData>
+      /** What is normal on conduits whose cut-over is watched. */
+      normal: ReadonlyMap<string, NormalTraffic>
     }
   | { type: 'drain' }
   | { type: 'stop' }

@@ -18,6 +18,7 @@ import { cellsBytes, layoutOf } from '../records/counters.ts'
 import type { Metrics } from '../records/metrics.ts'
 import type { Recorder } from '../records/recorder.ts'
 import { WorkerClock } from './clock.ts'
+import type { NormalTraffic } from './conduit-plan.ts'
 import { Descriptors, descriptorsBytes } from './linux/descriptors.ts'
 import type { FromWorker, ToWorker, WorkerSetup } from './messages.ts'
 import { steppedTargets } from './modbus-conduit.ts'
@@ -80,6 +81,7 @@ export class Supervisor {
   private shadow: Policy | null = null
   /** Certificates of terminating conduits, by conduit. */
   private pki = new Map<string, PkiData>()
+  private normal: ReadonlyMap<string, NormalTraffic> = new Map()
   private version = 0
   private stopping = false
   private hurried: () => void = () => {}
@@ -122,6 +124,11 @@ export class Supervisor {
   /** Lets another policy judge beside the one in force, from the next `reload` (or start) on; null: none. */
   judgeBeside(shadow: Policy | null): void {
     this.shadow = shadow
+  }
+
+  /** Says what is normal on conduits whose cut-over is watched, from the next `reload` (or start) on. */
+  expect(normal: ReadonlyMap<string, NormalTraffic>): void {
+    this.normal = normal
   }
 
   /**
@@ -184,8 +191,8 @@ export class Supervisor {
         this.metrics.attach(member.index, layout, cells)
         resolve(failure)
       })
-      const { targets, shadow, pki } = this
-      this.say(member, { type: 'policy', version, policy, layout, cells, targets, shadow, pki })
+      const { targets, shadow, pki, normal } = this
+      this.say(member, { type: 'policy', version, policy, layout, cells, targets, shadow, pki, normal })
     })
   }
 

@@ -69,10 +69,19 @@ function take(message: ToWorker): void {
 }
 
 /** Nothing in here waits: the loop of the epoll transport runs no promise. */
-function adopt({ version, policy, layout, cells, targets, shadow, pki }: Extract<ToWorker, { type: 'policy' }>): void {
+function adopt({
+  version,
+  policy,
+  layout,
+  cells,
+  targets,
+  shadow,
+  normal,
+  pki,
+}: Extract<ToWorker, { type: 'policy' }>): void {
   const { values, gate } = setup
-  const context = { layout, cells: new Float64Array(cells), values, targets, gate, terminate: { ...terminate, pki } }
-  const plan = new Plan(policy, context, shadow)
+  const shared = { layout, cells: new Float64Array(cells), values, targets, gate, normal }
+  const plan = new Plan(policy, { ...shared, terminate: { ...terminate, pki } }, shadow)
   for (const key of [...listening]) {
     if (plan.listeners.has(key)) continue
     transport.unlisten(key)

@@ -1,6 +1,9 @@
 /** The control socket of a real gateway: who may speak, what hostile clients get, and cut-overs over real traffic. */
+
+import { execFile } from 'node:child_process'
 import {
   chmodSync,
+  chownSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -13,8 +16,9 @@ import {
 } from 'node:fs'
 import net from 'node:net'
 import { tmpdir, userInfo } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { ask } from '../../src/gateway/control/client.ts'
 import type { Answer } from '../../src/gateway/control/protocol.ts'
@@ -40,7 +44,7 @@ interface Site {
   socket: string
   port: number
   metrics: number
-  document: (change?: { mode?: string; functions?: number[] }) => object
+  document: (change?: { mode?: string; functions?: number[]; rule?: object }) => object
 }
 
 /** HIST-01 is 127.0.5.1; it may read. 127.0.6.1 is nobody. */
@@ -50,7 +54,7 @@ async function site(t: Test, gateway: Record<string, unknown> = {}): Promise<Sit
   t.teardown(() => plc.close())
   const [port, metrics] = [await freePort(), await freePort()]
   const socket = join(directory, 'run', 'control.sock')
-  const document: Site['document'] = ({ mode, functions = [3] } = {}) => ({
+  const document: Site['document'] = ({ mode, functions = [3], rule = {} } = {}) => ({
     zones: [
       { zone_id: 'CELL', networks: ['127.0.0.0/24'] },
       { zone_id: 'OPS', networks: ['127.0.4.0/22'], assets: [{ name: 'HIST-01', address: '127.0.5.1' }] },
@@ -61,7 +65,7 @@ async function site(t: Test, gateway: Record<string, unknown> = {}): Promise<Sit
         connects: ['CELL', 'OPS'],
         mode,
         protocols_allowed: [
-          { protocol: 'Modbus/TCP', rules: [{ name: 'reads', from: ['OPS'], to: ['CELL'], functions }] },
+          { protocol: 'Modbus/TCP', rules: [{ name: 'reads', from: ['OPS'], to: ['CELL'], functions, ...rule }] },
         ],
       },
     ],
@@ -201,6 +205,45 @@ async function restart(t: Test, file: string): Promise<Headgate> {
   return headgate
 }
 
+t.test('what the baseline has of others than assets is normal as well', async (t) => {
+  const { document, socket, port } = await site(t, { baseline: { directory: 'baseline' } })
+  const narrow = () => document({ rule: { addresses: { 'holding-registers': ['0-9'] } } })
+  let headgate = await Headgate.start(t, narrow())
+  const reader = await connect(port, '127.0.0.1', '127.0.7.1')
+  const scanner = await connect(port, '127.0.0.1', '127.0.7.2')
+  const far = (n: number) => adu(n, 1, [3, 0, 50, 0, 1])
+  for (let n = 0; n < 20; n++) reader.send(read(n))
+  // Seen, and not allowed: no more normal for having been seen.
+  for (let n = 0; n < 20; n++) scanner.send(far(n))
+  await Promise.all([reader.got(20 * 11), scanner.got(20 * 11)])
+  for (const peer of [reader, scanner]) peer.destroy()
+  await headgate.stop()
+  t.ok(existsSync(join(dirname(headgate.file), 'baseline', 'baseline.json')))
+  headgate = await restart(t, headgate.file)
+  t.match(await ask(socket, { ...CUTOVER, min_baseline_days: 1 }), { ok: false, refusals: [{ check: 'baseline' }] })
+  result(await ask(socket, { ...CUTOVER, force: true }))
+  for (const [from, expected] of [
+    ['127.0.7.2', 0],
+    ['127.0.7.3', 0],
+    ['127.0.7.1', 2],
+  ] as const) {
+    const client = await connect(port, '127.0.0.1', from)
+    client.send(Buffer.concat([far(1), far(2)]))
+    await client.got(2 * 9)
+    t.match((await status(socket)).conduits[0].watch, { counts: { denials: expected } }, from)
+    client.destroy()
+  }
+  // Restarted, it still knows; then two more are too many.
+  headgate.signal('SIGKILL')
+  await headgate.end()
+  headgate = await restart(t, headgate.file)
+  const client = await connect(port, '127.0.0.1', '127.0.7.1')
+  client.send(Buffer.concat([far(1), far(2), far(3), far(4)]))
+  await client.got(4 * 9)
+  await headgate.event('cutover.rolled_back')
+  client.destroy()
+})
+
 t.test('a planned cut-over is made by the gateway itself; verbs that are refused', async (t) => {
   const { document, socket } = await site(t)
   const headgate = await Headgate.start(t, document())
@@ -258,6 +301,8 @@ t.test('killed at any moment around a change of mode', async (t) => {
 
 // ------------------------------------------------------------------------------------------------------- the socket
 
+const ROOT = process.getuid?.() === 0 && unavailable() === null ? false : 'only root can be another user; Linux on x64'
+
 const ECHO = async (): Promise<Answer> => ({ ok: true, result: { here: 1 } })
 
 async function server(t: Test, path: string, answerer = ECHO, patienceMs?: number): Promise<ControlServer> {
@@ -296,6 +341,31 @@ t.test('permissions, stale sockets and what stands in the way', async (t) => {
   }
   const gone = await ask(join(directory, 'none.sock'), { verb: 'status' }).catch((thrown: Error) => thrown.message)
   t.match(gone, /no such socket: is the gateway running/)
+})
+
+t.test('other users: kept out, or named as the kernel knows them', { skip: ROOT }, async (t) => {
+  const directory = scratch(t)
+  const path = join(directory, 'c.sock')
+  const askers: unknown[] = []
+  await server(t, path, async (...args: unknown[]) => {
+    askers.push(args[1])
+    return { ok: true, result: {} }
+  })
+  chmodSync(directory, 0o755)
+  const nobody = 65534
+  const say = `
+    const socket = require('net').connect(${JSON.stringify(path)}, () => socket.write('{"verb":"status","user":"root"}\\n'))
+    socket.on('error', (error) => { console.log(error.code); process.exit() })
+    socket.on('data', (data) => { console.log(String(data).trim()); process.exit() })`
+  const as = async (gid: number): Promise<string> => {
+    const options = { uid: nobody, gid, cwd: '/', encoding: 'utf8', timeout: 10_000 } as const
+    const { stdout } = await promisify(execFile)(process.execPath, ['-e', say], options)
+    return stdout.trim()
+  }
+  t.equal(await as(nobody), 'EACCES', 'not of the group')
+  chownSync(path, 0, nobody)
+  t.equal(await as(nobody), '{"ok":true,"result":{}}')
+  t.same(askers, [{ user: 'nobody', source: 'kernel' }], 'whatever it says of itself')
 })
 
 t.test('hostile clients: garbage, slow, many, silent', async (t) => {

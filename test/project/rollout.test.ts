@@ -62,8 +62,25 @@ t.test('monitored, analyzed, accepted, cut over, and rolled back by itself', asy
     t.teardown(() => plc.close())
   }
   const front: Endpoint = listeners[0].listen
-  const analyze = (more: string[] = []) => ['analyze', '--policy', file, '--min-baseline', '0s', '--format', 'json', ...more]
-  const act = (verb: string, more: string[] = []) => [verb, CONDUIT, '--policy', file, '--reason', 'roll-out of unit 3', ...more]
+  const analyze = (more: string[] = []) => [
+    'analyze',
+    '--policy',
+    file,
+    '--min-baseline',
+    '0s',
+    '--format',
+    'json',
+    ...more,
+  ]
+  const act = (verb: string, more: string[] = []) => [
+    verb,
+    CONDUIT,
+    '--policy',
+    file,
+    '--reason',
+    'roll-out of unit 3',
+    ...more,
+  ]
 
   // Weeks of monitor mode, in short: the baseline is learned from it, and the evidence says what would be denied.
   let gateway = Headgate.run(t, file)
@@ -96,9 +113,15 @@ t.test('monitored, analyzed, accepted, cut over, and rolled back by itself', asy
     ['status', '--policy', file],
   ])
   t.equal(early.code, 1)
-  t.match(early.err, /baseline: the baseline spans 0\.0 days, expected 14 days\n {4}mend: let it monitor for 14 days more/)
+  t.match(
+    early.err,
+    /baseline: the baseline spans 0\.0 days, expected 14 days\n {4}mend: let it monitor for 14 days more/,
+  )
   t.equal(refused.code, 1)
-  t.match(refused.err, /would-deny: HIST-01 would have been denied in the last 24 hours: read-input-registers of PLC-01/)
+  t.match(
+    refused.err,
+    /would-deny: HIST-01 would have been denied in the last 24 hours: read-input-registers of PLC-01/,
+  )
   t.equal(forced.code, 0, forced.err)
   t.match(forced.out, /overridden: C1-BPCS-OPS would-deny: HIST-01/)
   t.match(forced.out, /C1-BPCS-OPS: enforces, watched for 5 minutes/)
@@ -119,7 +142,12 @@ t.test('monitored, analyzed, accepted, cut over, and rolled back by itself', asy
   const denied: Outcome[] = []
   for (let n = 0; n < 4; n++) denied.push(await recipe.run())
   t.same(denied, new Array(4).fill({ kind: 'exception', code: 2 }))
-  t.match(await gateway.event('cutover.rolled_back'), { conduit: CONDUIT, severity: 'critical', denials: 4, mode: 'monitor' })
+  t.match(await gateway.event('cutover.rolled_back'), {
+    conduit: CONDUIT,
+    severity: 'critical',
+    denials: 4,
+    mode: 'monitor',
+  })
   t.equal((await recipe.run()).kind, 'answer', 'the plant goes on, and nobody was woken')
   const [ended, verified] = run([
     ['status', '--policy', file, '--format', 'json'],

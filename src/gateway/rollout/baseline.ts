@@ -1,11 +1,15 @@
 /** A baseline as the checks of a cut-over look at it. */
 import { decideText } from '../../baseline/assess.ts'
-import { baselineSpan, unresolvedDecisions } from '../../baseline/decisions.ts'
+import { leadsTo, modbusOf, standing } from '../../baseline/coverage.ts'
+import { baselineSpan, readBaseline, unresolvedDecisions } from '../../baseline/decisions.ts'
 import { formatAddress, parseAddress } from '../../policy/address.ts'
 import type { Policy } from '../../policy/model.ts'
+import { flowKey, type NormalTraffic } from '../conduit-plan.ts'
 import type { BaselineView } from './checks.ts'
 
 const DAY_MS = 86_400_000
+/** Flows that are told apart; a baseline of more is a network of its own. */
+const MAX_FLOWS = 50_000
 
 /** @param at a baseline file, or the directory of one; null: there is none */
 export function baselineView(policy: Policy, conduit: string, at: string | null): BaselineView {
@@ -24,4 +28,26 @@ export function baselineView(policy: Policy, conduit: string, at: string | null)
   } catch (error) {
     return { days: null, why: (error as Error).message, undecided: [] }
   }
+}
+
+/**
+ * Flows of a conduit that were seen and that the rules allow. What was seen and is not allowed is denied on purpose.
+ * @param at a baseline file, or the directory of one; null, or one that cannot be read: nothing is known
+ */
+export function normalTraffic(policy: Policy, conduit: string, at: string | null): NormalTraffic {
+  const clients = new Set<bigint>()
+  const flows = new Set<string>()
+  try {
+    const places = modbusOf(policy).filter((place) => place.conduit.id === conduit)
+    for (const flow of at === null ? [] : readBaseline(at).flows) {
+      const [client, target] = [parseAddress(flow.client), parseAddress(flow.target)]
+      if (client === null || target === null || flows.size >= MAX_FLOWS) continue
+      if (!places.some((place) => leadsTo(policy, place, flow)) || standing(policy, flow) !== 'allowed') continue
+      clients.add(client)
+      flows.add(flowKey(client, target, flow.port, flow.unit, flow.function))
+    }
+  } catch {
+    // The checks before the cut-over have said so; known assets count all the same.
+  }
+  return { clients, flows }
 }

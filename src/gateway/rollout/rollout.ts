@@ -278,14 +278,23 @@ export class Rollout {
     const modes = new Map(this.host.modes())
     const now = this.clocks.wall()
     for (const conduit of conduits) {
-      const { watchMinutes, thresholds, who, why } = termsOf(conduit)
+      const { watchMinutes, thresholds, baseline, who, why } = termsOf(conduit)
       delete next.planned[conduit]
       this.override(next, conduit, 'enforce', 'cutover', who, why)
       modes.set(conduit, 'enforce')
       if (watchMinutes <= 0) continue
       const until = new Date(now + watchMinutes * 60_000).toISOString()
       const counts = { denials: 0, timeouts: 0, lost: 0 }
-      next.watches[conduit] = { since: this.now(), until, minutes: watchMinutes, thresholds, counts, who, why }
+      next.watches[conduit] = {
+        since: this.now(),
+        until,
+        minutes: watchMinutes,
+        thresholds,
+        counts,
+        baseline,
+        who,
+        why,
+      }
     }
     this.write(next)
     for (const conduit of conduits) {
@@ -514,6 +523,11 @@ export class Rollout {
     } catch (error) {
       this.failedToSave(error as Error)
     }
+  }
+
+  /** Conduits whose cut-over is watched, each with the path of its baseline; null: the one that the gateway keeps. */
+  get watched(): [conduit: string, baseline: string | null][] {
+    return Object.entries(this.state.watches).map(([conduit, { baseline }]) => [conduit, baseline])
   }
 
   /** What `status` shows. */

@@ -35,6 +35,8 @@ const watch = z.strictObject({
   thresholds,
   /** What has gone wrong so far. */
   counts: thresholds,
+  /** Path of the baseline that says what is normal; null: the one that the gateway keeps. */
+  baseline: z.string().max(4096).nullable(),
   who,
   why: text,
 })
