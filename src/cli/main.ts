@@ -25,6 +25,8 @@ export function program(): Command {
     .helpOption('-h, --help', 'print this help')
     .helpCommand('help [verb]', 'print the help of a verb')
     .showSuggestionAfterError()
+    // Options behind a verb are its own.
+    .enablePositionalOptions()
     .configureOutput({ outputError: (text, write) => write(`headgate: ${text.replace(/^error: /, '')}`) })
     .exitOverride()
   const verbs = [

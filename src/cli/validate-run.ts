@@ -13,7 +13,8 @@ import type { ValidateFlags } from './validate.ts'
 export async function runValidate(file: string, flags: ValidateFlags): Promise<number> {
   try {
     const policy = requirePolicy(file)
-    const from = zoneOf(policy, flags.from ?? '')
+    if (flags.from === undefined) throw new CannotValidate('which zone is this host in? give --from ZONE')
+    const from = zoneOf(policy, flags.from)
     const source = flags.source ?? null
     if (source !== null && parseAddress(source) === null) throw new CannotValidate(`--source ${source}: not an address`)
     const plan = await planProbes(policy, {

@@ -1,5 +1,6 @@
 /** `headgate validate` and `headgate validate diode`: registration of the verbs. */
 import { type Command, InvalidArgumentError, Option } from 'commander'
+import { diode } from './validate-diode.ts'
 
 export interface ValidateFlags {
   from?: string
@@ -19,7 +20,7 @@ export interface ValidateFlags {
 
 const collect = (value: string, before: string[] = []): string[] => [...before, value]
 
-export const number =
+const number =
   (low: number, high: number) =>
   (text: string): number => {
     const value = Number(text)
@@ -31,13 +32,15 @@ export const number =
 
 /** Adds the verb. Exit codes go to `process.exitCode`: 0 as the document says, 1 not so, 2 cannot be tested. */
 export function validate(program: Command): void {
-  program
+  const verb = program
     .command('validate')
+    // Options behind `diode` are its own.
+    .enablePositionalOptions()
     .description(
       'test the boundary from a host in a zone, with probes that change nothing; exit 0: as the document says, 1: not so, 2: cannot be tested',
     )
     .argument('<policy>', 'policy document (YAML)')
-    .requiredOption('--from <zone>', 'zone that this host is in')
+    .option('--from <zone>', 'zone that this host is in; required')
     .option('--source <address>', 'address of this host to come from')
     .option('--target <name>', 'only this asset, listener or address of the document; may be repeated', collect)
     .option('--ports <list>', 'ports that must not be open, beside those of the document: 22,80,8000-8010')
@@ -58,4 +61,5 @@ export function validate(program: Command): void {
       const { runValidate } = await import('./validate-run.ts')
       process.exitCode = await runValidate(policy, flags)
     })
+  diode(verb)
 }
