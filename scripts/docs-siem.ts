@@ -218,6 +218,7 @@ const EXAMPLES: { [K in EventName]?: Record<string, string | number> } = {
     evidence_file: 'evidence-000000012345.jsonl',
     public_key: 'headgate-evidence/5f6c1f727adade93+ab96395d+Aeu2p5xX…',
   },
+  'evidence.closed': { evidence_file: '/var/lib/headgate/evidence', detail: 'goes on in /srv/evidence' },
   'evidence.key_created': { public_key: 'headgate-evidence/5f6c1f727adade93+ab96395d+Aeu2p5xX…' },
   'evidence.key_exposed': {
     detail: '/var/lib/headgate/evidence/evidence.key has mode 0644, expected 0600: others may sign with it',

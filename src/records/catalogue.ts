@@ -72,6 +72,10 @@ export const EVENTS = {
   'spool.failed': ['error', 'The spool cannot be written: what a sink cannot take beyond its memory will be lost.'],
   'spool.resumed': ['notice', 'The spool can be written again.'],
   'evidence.opened': ['info', 'An evidence file begins. Carries the public key that its checkpoints are checked by.'],
+  'evidence.closed': [
+    'notice',
+    'The evidence ends here, or goes on elsewhere, by a policy that takes effect. Ends for good: a warning.',
+  ],
   'evidence.key_created': ['notice', 'There was no signing key, so one was made. Keep its public half elsewhere.'],
   'evidence.key_exposed': ['warning', 'The signing key can be read by others than its owner.'],
   'evidence.repaired': [

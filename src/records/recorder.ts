@@ -154,6 +154,12 @@ export class Recorder {
       this.setGate()
       return
     }
+    if (former !== null) {
+      // Whoever reads the files that end must learn why they do.
+      const detail = terms === null ? 'the policy asks for no evidence' : `goes on in ${terms.directory}`
+      const severity = terms === null ? 'warning' : 'notice'
+      this.give(this.complete({ event: 'evidence.closed', severity, evidence_file: former.directory, detail }), former)
+    }
     this.evidence = null
     if (terms !== null) {
       const writer: EvidenceWriter = new EvidenceWriter(terms, {

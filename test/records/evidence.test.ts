@@ -4,6 +4,7 @@ import {
   appendFileSync,
   existsSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -19,6 +20,7 @@ import { chainLine, HEAD_FILE, hashLine } from '../../src/records/evidence/chain
 import { newKey, openCheckpoint, parseVerifierKey, signerOf, signNote } from '../../src/records/evidence/note.ts'
 import { evidenceFiles } from '../../src/records/evidence/tail.ts'
 import { type VerifyReport, verifyFiles } from '../../src/records/evidence/verify.ts'
+import { Recorder } from '../../src/records/recorder.ts'
 import { denied, evidenceTerms, scratch, TestEvidence } from '../support/records.ts'
 import { sleep, until } from '../support/sockets.ts'
 
@@ -418,5 +420,34 @@ t.test('the files are for their owner and group alone', async (t) => {
   await written(join(directory, 'evidence'), 1)
   for (const name of readdirSync(join(directory, 'evidence')).filter((one) => one.endsWith('.jsonl'))) {
     t.equal(statSync(join(directory, 'evidence', name)).mode & 0o007, 0)
+  }
+})
+
+t.test('evidence that ends by a policy says so as its last record', async (t) => {
+  const directory = scratch(t)
+  const recorder = new Recorder({ level: 'error', fd: openSync('/dev/null', 'w') })
+  const terms = (name: string | null) => ({
+    name: 'gw',
+    syslog: [],
+    spool: null,
+    evidence: name === null ? null : evidenceTerms(join(directory, name)),
+  })
+  for (const [policy, name] of [
+    ['a', 'first'],
+    ['b', 'second'],
+    ['c', null],
+  ] as const) {
+    await recorder.configure(policy.repeat(64), terms(name))
+    recorder.record({ event: 'policy.loaded' })
+  }
+  await recorder.close()
+  for (const [name, policy, severity, detail] of [
+    ['first', 'b', 'notice', /goes on in .*second/],
+    ['second', 'c', 'warning', /asks for no evidence/],
+  ] as const) {
+    t.match(await report(join(directory, name)), { finding: null })
+    const records = lines(await fileOf(join(directory, name))).map((line) => JSON.parse(line))
+    t.equal(records.at(-1).event, 'evidence.checkpoint')
+    t.match(records.at(-2), { event: 'evidence.closed', policy: policy.repeat(64), severity, detail })
   }
 })
