@@ -45,3 +45,10 @@ t.test('import, check, render, compare', async (t) => {
   t.match(rendered.err, /^note: BPCS: 10\.20\.0\.1 is made up for interface zone-bpcs/m)
   t.match(headgate('render', 'isa3000', 'test/fixtures/assurance/vlan.cfg'), { code: 1, err: /error/ })
 })
+
+t.test('render nftables and vlan', async (t) => {
+  t.match(headgate('render', 'nftables', 'policies/refinery.yaml'), { code: 0, out: /^table inet headgate \{$/m })
+  t.match(headgate('render', 'vlan', '--prefix', 'Fa0/', DOCUMENT), { code: 0, out: /^interface Fa0\/24$/m })
+  t.match(headgate('render', 'vlan', '--ports', '8', DOCUMENT), { code: 2, err: /^headgate: Z2-BPCS need 19 ports/ })
+  t.match(headgate('render', 'vlan', '--ports', 'x', DOCUMENT), { code: 2, err: /expected 2 to 1024/ })
+})
