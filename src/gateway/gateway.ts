@@ -443,7 +443,7 @@ export class Gateway {
   /** What `headgate status` shows. */
   status(): Record<string, unknown> {
     const { file, sha256, conduits, gateway } = this.policy
-    const rollout = this.rollout?.status() ?? { planned: {}, watches: {}, overrides: {} }
+    const rollout = this.rollout?.status() ?? { planned: {}, watches: {}, latest: {} }
     return {
       version: VERSION,
       gateway: gateway?.name,
@@ -460,7 +460,7 @@ export class Gateway {
         conduit: id,
         mode,
         document_mode: this.document.conduits.find((one) => one.id === id)?.mode ?? mode,
-        changed: rollout.overrides[id] ?? null,
+        changed: rollout.latest[id] ?? null,
         planned: rollout.planned[id] ?? null,
         watch: rollout.watches[id] ?? null,
       })),

@@ -10,7 +10,7 @@ import type { Thresholds, Who } from '../../src/gateway/rollout/state.ts'
 import type { Modes } from '../../src/policy/load.ts'
 import type { Finding, Mode, Policy } from '../../src/policy/model.ts'
 import type { EventInput } from '../../src/records/catalogue.ts'
-import { modbusPolicy } from '../support/policy.ts'
+import { modbusPolicy, type RuleText } from '../support/policy.ts'
 
 const MINUTE = 60_000
 const HOUR = 60 * MINUTE
@@ -19,12 +19,12 @@ const START = Date.parse('2026-06-01T12:00:00Z')
 const ALICE: Who = { user: 'alice', source: 'kernel' }
 
 const endpoint = { host: '127.0.0.1', port: 502 }
-const policyOf = (modes: Record<string, Mode>): Policy =>
+const policyOf = (modes: Record<string, Mode>, rule: RuleText = { functions: [3] }): Policy =>
   modbusPolicy(
     Object.entries(modes).map(([id, mode]) => ({
       id,
       mode,
-      rules: [{ functions: [3] }],
+      rules: [rule],
       listen: endpoint,
       target: endpoint,
     })),
@@ -80,6 +80,13 @@ class Site implements RolloutHost {
 
   reload(modes: Record<string, Mode>): void {
     this.policy = policyOf(modes)
+    this.takeDocument()
+    this.rollout.reloaded()
+  }
+
+  /** Another document, with this rule. */
+  accept(rule: RuleText): void {
+    this.policy = { ...policyOf({ C1: 'monitor' }, rule), sha256: '1'.repeat(64) }
     this.takeDocument()
     this.rollout.reloaded()
   }
@@ -270,6 +277,46 @@ t.test('a would-deny counts for 24 hours, over restarts too', async (t) => {
   t.ok(readFileSync(join(flooded.directory, 'would-deny.json')).length < 300_000)
 })
 
+t.test(
+  'reads that the document in force allows by now are no longer open; writes have to have been quiet',
+  async (t) => {
+    const read = (more: Partial<EventInput> = {}) =>
+      wouldDeny({
+        ...{ client: '127.0.0.9', target: '127.0.0.1', target_port: 502, unit_id: 1, function_code: 1 },
+        ...{ address: 0, quantity: 10, ...more },
+      })
+    /** The events happen under one document, and a cut-over is asked for under another. */
+    const open = async (events: EventInput[], rule: RuleText, again: EventInput[] = []): Promise<boolean> => {
+      const site = new Site(t, { C1: 'monitor' })
+      for (const event of events) site.rollout.hear(event)
+      await site.pass(MINUTE)
+      site.start()
+      site.accept(rule)
+      for (const event of again) site.rollout.hear(event)
+      return site.rollout.cutover(['C1'], TERMS, ALICE, 'x').then(
+        () => false,
+        () => true,
+      )
+    }
+    const coils = (...ranges: string[]): RuleText => ({ functions: [1], addresses: { coils: ranges } })
+    t.equal(await open([read()], coils('0-9')), false, 'allowed by now')
+    t.equal(await open([read()], { functions: [1] }), false)
+    t.equal(await open([read()], coils('0-8')), true, 'not all of it')
+    t.equal(await open([read()], { ...coils('0-9'), from: ['127.0.0.8/32'] }), true, 'not for this client')
+    t.equal(await open([read()], { ...coils('0-9'), unit_ids: [2] }), true)
+    t.equal(await open([read()], { functions: [3] }), true)
+    const more = read({ address: 0, quantity: 1, count: 7, addresses: '0-20, 30', units: '1-3' })
+    t.equal(await open([read(), more], coils('0-20')), true, 'what the later events stood for as well')
+    t.equal(await open([read(), more], coils('0-20', '30')), false)
+    t.equal(await open([read({ count: 7, more_addresses: 'yes' })], { functions: [1] }), true, 'who knows what else')
+    t.equal(await open([read()], coils('0-9'), [read()]), true, 'seen again, under the document in force')
+    const write = read({ function: 'write-single-register', function_code: 6 })
+    t.equal(await open([write], { functions: ['read', 'write'] }), true)
+    t.equal(await open([read({ reason: 'malformed' })], { functions: [1] }), true)
+    t.equal(await open([wouldDeny({ event: 'connection.would_refuse', reason: 'pair' })], { functions: [1] }), true)
+  },
+)
+
 t.test('planned: made at its time, over a restart, and once', async (t) => {
   const site = new Site(t, { C1: 'monitor', C2: 'monitor' })
   const at = site.wall + 14 * HOUR
@@ -398,7 +445,7 @@ t.test('document against state: what wins, and that it is said', async (t) => {
   // Somebody writes the mode into the document: it counts, now and from then on.
   site.reload({ C1: 'enforce', C2: 'monitor' })
   t.same([site.mode('C1'), site.mode('C2')], ['enforce', 'monitor'])
-  t.same(site.rollout.status().overrides, {})
+  t.same(site.rollout.status().latest, {})
   t.match(site.last('mode.superseded'), { conduit: 'C2', document_mode: 'monitor' })
   site.reload({ C1: 'monitor', C2: 'enforce' })
   t.same([site.mode('C1'), site.mode('C2')], ['monitor', 'enforce'])
@@ -493,8 +540,11 @@ t.test('a roll-back that fails is tried again', async (t) => {
   await site.pass(1000, 2)
   t.equal(site.mode('C1'), 'enforce')
   t.match(site.last('cutover.failed'), { conduit: 'C1', detail: /a worker does not answer/ })
+  const told = site.events.length
+  await site.pass(3000, 6)
+  t.equal(site.events.length, told, 'not at each look')
   site.failing = ''
-  await site.pass(1000, 2)
+  await site.pass(3000, 6)
   t.equal(site.mode('C1'), 'monitor')
   t.match(site.last('cutover.rolled_back'), { lost: 4 })
 })

@@ -1,5 +1,7 @@
 /** What speaks against a cut-over: each check with what it found, and what would mend it. */
+import type { Policy } from '../../policy/model.ts'
 import type { Ledger, WouldDeny } from './ledger.ts'
+import { allowedByNow } from './settled.ts'
 import type { Refusal } from './terms.ts'
 
 /** What the baseline says of a conduit's traffic. */
@@ -17,10 +19,12 @@ const NAMED = 5
 const days = (n: number): string => `${n.toFixed(n < 10 ? 1 : 0)} day${n === 1 ? '' : 's'}`
 
 /**
+ * @param policy in force
  * @param minDays 0: no baseline is asked for
  * @param now milliseconds since the epoch
  */
 export function checks(
+  policy: Policy,
   conduit: string,
   minDays: number,
   baseline: BaselineView,
@@ -48,7 +52,7 @@ export function checks(
     const found = `${baseline.undecided.length - NAMED} more items to decide on`
     refusals.push({ conduit, check: 'decide', found, mend: '"headgate analyze" lists them all' })
   }
-  const kinds = ledger.recent(conduit, now)
+  const kinds = ledger.recent(conduit, now).filter((kind) => !allowedByNow(policy, kind))
   for (const kind of kinds.slice(0, NAMED)) {
     const mend =
       'allow it ("headgate analyze" shows the lines) or stop it at its source, and wait until 24 hours were quiet'

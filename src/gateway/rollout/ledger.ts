@@ -7,6 +7,7 @@ import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
 import type { EventInput } from '../../records/catalogue.ts'
+import { readsOf } from './settled.ts'
 import { writeWhole } from './state.ts'
 
 const FILE = 'would-deny.json'
@@ -14,6 +15,19 @@ const MAX_BYTES = 16 << 20
 /** Kinds kept of one conduit; of more, only their number is kept. */
 const MAX_KINDS = 1000
 export const LEDGER_MS = 24 * 3_600_000
+
+const range = z.tuple([z.number(), z.number()])
+const readsSchema = z.strictObject({
+  client: z.string(),
+  target: z.string(),
+  port: z.number(),
+  code: z.number(),
+  units: z.array(range),
+  addresses: z.array(range),
+})
+
+/** Requests that read, as far as `settled.ts` has to know them. */
+export type Reads = z.infer<typeof readsSchema>
 
 const kindSchema = z.strictObject({
   conduit: z.string(),
@@ -26,6 +40,10 @@ const kindSchema = z.strictObject({
   /** Milliseconds since the epoch. */
   first: z.number(),
   last: z.number(),
+  /** SHA-256 of the document that they were last seen under. */
+  policy: z.string(),
+  /** null: nothing can be said of what other documents would make of them. */
+  reads: readsSchema.nullable(),
 })
 const fileSchema = z.strictObject({
   headgate_would_deny: z.literal(1),
@@ -57,8 +75,8 @@ export class Ledger {
     }
   }
 
-  /** Takes an event of a worker. */
-  hear(event: EventInput, now: number): void {
+  /** Takes an event of a worker. @param policy SHA-256 of the document in force */
+  hear(event: EventInput, now: number, policy: string): void {
     if (!EVENTS.has(event.event) || event.client_asset == null) return
     const count = Number(event.count ?? 1)
     const kind: WouldDeny = {
@@ -70,12 +88,16 @@ export class Ledger {
       count,
       first: now,
       last: now,
+      policy,
+      reads: readsOf(event, undefined),
     }
     const key = keyOf(kind)
     const known = this.kinds.get(key)
     if (known !== undefined) {
       known.count += count
       known.last = now
+      known.policy = policy
+      known.reads = readsOf(event, known.reads)
     } else if (this.room(kind.conduit)) this.kinds.set(key, kind)
     else this.overflow.set(kind.conduit, now)
     this.dirty = true

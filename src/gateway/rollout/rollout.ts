@@ -11,7 +11,7 @@ import type { Finding, Mode, Policy } from '../../policy/model.ts'
 import type { EventInput } from '../../records/catalogue.ts'
 import { type BaselineView, checks } from './checks.ts'
 import { Ledger } from './ledger.ts'
-import { type Planned, type RolloutState, StateFile, type Thresholds, type Watch, type Who } from './state.ts'
+import { type Override, type Planned, type RolloutState, StateFile, type Thresholds, type Who } from './state.ts'
 import { AHEAD_MS, LATE_MS, type Refusal } from './terms.ts'
 import { WatchCounts } from './watch.ts'
 
@@ -64,6 +64,7 @@ const CLOCKS: Clocks = { steady: () => performance.now(), wall: () => Date.now()
 
 /** How often what is only a matter of record is written. */
 const SAVE_MS = 5000
+const RETRY_MS = 5000
 
 export class Rollout {
   private readonly file: StateFile
@@ -75,6 +76,8 @@ export class Rollout {
   private readonly watching = new Map<string, WatchCounts>()
   /** What went wrong before, by conduit, for those that do not enforce. */
   private readonly before = new Map<string, WatchCounts>()
+  /** When a roll-back that could not be made is tried again, by the steady clock. */
+  private readonly retry = new Map<string, number>()
   private savedMs = 0
   private saveFailed = false
 
@@ -141,6 +144,7 @@ export class Rollout {
         continue
       }
       delete next.overrides[conduit]
+      delete next.latest[conduit]
       const detail =
         document === undefined
           ? `the document no longer has it; ${kept.mode} by ${CAUSES[kept.cause]} is forgotten`
@@ -176,7 +180,9 @@ export class Rollout {
       const present = modes.get(id)
       delete next.overrides[id]
       if (present === undefined || present === mode) continue
-      next.overrides[id] = { mode: present, documentMode: mode, since: this.now(), cause: 'promotion', who, why }
+      const kept: Override = { mode: present, documentMode: mode, since: this.now(), cause: 'promotion', who, why }
+      next.overrides[id] = kept
+      next.latest[id] = kept
     }
     this.write(next)
     return () => {
@@ -253,7 +259,14 @@ export class Rollout {
   }
 
   private refusals(conduit: string, { minBaselineDays, baseline }: Terms): Refusal[] {
-    return checks(conduit, minBaselineDays, this.host.baseline(conduit, baseline), this.ledger, this.clocks.wall())
+    return checks(
+      this.host.document(),
+      conduit,
+      minBaselineDays,
+      this.host.baseline(conduit, baseline),
+      this.ledger,
+      this.clocks.wall(),
+    )
   }
 
   /** What is only a warning while a conduit monitors may be an error to enforce; nothing overrides that. */
@@ -365,8 +378,10 @@ export class Rollout {
     why: string,
   ): void {
     const documentMode = this.host.document().conduits.find((one) => one.id === conduit)?.mode ?? 'monitor'
+    const change: Override = { mode, documentMode, since: this.now(), cause, who, why }
+    state.latest[conduit] = change
     if (documentMode === mode) delete state.overrides[conduit]
-    else state.overrides[conduit] = { mode, documentMode, since: this.now(), cause, who, why }
+    else state.overrides[conduit] = change
   }
 
   /** @throws Refused */
@@ -397,7 +412,7 @@ export class Rollout {
 
   /** Takes the events of the workers. */
   hear(event: EventInput): void {
-    this.ledger.hear(event, this.clocks.wall())
+    this.ledger.hear(event, this.clocks.wall(), this.host.document().sha256)
   }
 
   /** What is due: planned cut-overs, watches, and what is to be written. Every half second or so. */
@@ -462,12 +477,13 @@ export class Rollout {
     const counts = counting.counts(now, this.host.counts(conduit))
     const why = tooMuch(counts, watch.thresholds)
     if (why !== '') {
+      if (now < (this.retry.get(conduit) ?? 0)) return
       const detail = `${why}; back to monitor`
       try {
         await this.monitor([conduit], 'automatic-rollback', GATEWAY, why)
         this.host.record({ event: 'cutover.rolled_back', conduit, mode: 'monitor', ...counts, detail })
       } catch (error) {
-        // Tried again at the next look.
+        this.retry.set(conduit, now + RETRY_MS)
         this.host.record({
           event: 'cutover.failed',
           conduit,
@@ -531,14 +547,14 @@ export class Rollout {
   }
 
   /** What `status` shows. */
-  status(): { planned: Record<string, Planned>; watches: Record<string, Watch>; overrides: RolloutState['overrides'] } {
+  status(): Pick<RolloutState, 'planned' | 'watches' | 'latest'> {
     const now = this.clocks.steady()
     const watches = structuredClone(this.state.watches)
     for (const [conduit, watch] of Object.entries(watches)) {
       const counting = this.watching.get(conduit)
       if (counting !== undefined) watch.counts = counting.counts(now, this.host.counts(conduit))
     }
-    return { planned: this.state.planned, overrides: this.state.overrides, watches }
+    return { planned: this.state.planned, latest: this.state.latest, watches }
   }
 
   stop(): void {

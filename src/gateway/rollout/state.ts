@@ -56,7 +56,10 @@ const planned = z.strictObject({
 
 const stateSchema = z.strictObject({
   headgate_rollout: z.literal(FORMAT),
+  /** Modes that stand in place of the document's. */
   overrides: z.record(z.string(), override),
+  /** The latest change of each conduit, for `status`. */
+  latest: z.record(z.string(), override),
   watches: z.record(z.string(), watch),
   planned: z.record(z.string(), planned),
 })
@@ -68,7 +71,13 @@ export type Watch = z.infer<typeof watch>
 export type Planned = z.infer<typeof planned>
 export type RolloutState = z.infer<typeof stateSchema>
 
-export const emptyState = (): RolloutState => ({ headgate_rollout: FORMAT, overrides: {}, watches: {}, planned: {} })
+export const emptyState = (): RolloutState => ({
+  headgate_rollout: FORMAT,
+  overrides: {},
+  latest: {},
+  watches: {},
+  planned: {},
+})
 
 export class StateFile {
   readonly path: string

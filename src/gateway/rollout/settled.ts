@@ -1,0 +1,77 @@
+/**
+ * Whether what would have been denied under an earlier document is allowed by the one in force: what was analyzed and
+ * accepted is no longer open. Of reads alone, which their addresses decide; a write has to have been quiet for its time.
+ */
+import type { BaselineFlow } from '../../baseline/baseline-file.ts'
+import { coverage, modbusOf } from '../../baseline/coverage.ts'
+import { joinRanges } from '../../baseline/ranges.ts'
+import type { ModbusTable, Policy } from '../../policy/model.ts'
+import type { EventInput } from '../../records/catalogue.ts'
+import type { Reads, WouldDeny } from './ledger.ts'
+
+/** The tables of the functions that only read. */
+const TABLE: Record<number, ModbusTable> = {
+  1: 'coils',
+  2: 'discrete-inputs',
+  3: 'holding-registers',
+  4: 'input-registers',
+}
+/** Reasons that another document may mend. */
+const MENDABLE = new Set(['pair', 'unit', 'function', 'address'])
+/** Ranges of one kind that are kept; of more, nothing is concluded. */
+const MOST = 64
+
+/** What an event says of requests that read, beside what is known of them; null: nothing can be concluded of it. */
+export function readsOf(event: EventInput, before: Reads | null | undefined): Reads | null {
+  const { function_code: code, client, target, target_port: port } = event
+  if (before === null || event.event !== 'request.would_deny' || event.more_addresses === 'yes') return null
+  if (!(Number(code) in TABLE) || !MENDABLE.has(String(event.reason))) return null
+  const units = [...(before?.units ?? []), ...ranges(event.units ?? event.unit_id)]
+  const addresses = [...(before?.addresses ?? []), ...ranges(event.addresses ?? spanOf(event))]
+  const reads: Reads = {
+    client: String(client),
+    target: String(target),
+    port: Number(port),
+    code: Number(code),
+    units: joinRanges(units),
+    addresses: joinRanges(addresses),
+  }
+  return reads.addresses.length > MOST || reads.addresses.length * reads.units.length === 0 ? null : reads
+}
+
+const spanOf = ({ address, quantity }: EventInput): string | undefined =>
+  address == null || quantity == null || Number(quantity) < 1
+    ? undefined
+    : `${address}-${Number(address) + Number(quantity) - 1}`
+
+/** `0-9, 12` */
+function ranges(text: string | number | null | undefined): [number, number][] {
+  if (text == null || text === '') return []
+  return `${text}`.split(',').map((part) => {
+    const [low, high = low] = part.trim().split('-').map(Number)
+    return [low, high]
+  })
+}
+
+const NO_RATE = { p50: 0, p99: 0, max: 0, seconds: [] }
+
+/** @param sha256 of the document in force */
+export function allowedByNow(policy: Policy, { conduit, policy: seenUnder, reads }: WouldDeny): boolean {
+  if (reads === null || seenUnder === policy.sha256) return false
+  const protocols = modbusOf(policy).filter((place) => place.conduit.id === conduit)
+  const { client, target, port, code, addresses } = reads
+  const flow = {
+    ...{ client, target, port, function: code, sub: null, requests: 1, responses: 0, exceptions: {}, malformed: 0 },
+    ...{ deviations: {}, first: '', last: '', addresses: { [TABLE[code]]: addresses }, values: {}, rate: NO_RATE },
+  } as unknown as Omit<BaselineFlow, 'unit'>
+  for (const [low, high] of reads.units) {
+    for (let unit = low; unit <= high; unit++) {
+      const allowed = protocols.some(({ protocol }) => {
+        const { rest, deniedBy } = coverage(protocol, { ...flow, unit })
+        return rest === null && deniedBy === null
+      })
+      if (!allowed) return false
+    }
+  }
+  return true
+}
