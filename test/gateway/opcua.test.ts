@@ -323,6 +323,7 @@ t.test('real clients and servers', async (t) => {
       t.match(await gateway.event('request.denied', { conduit: 'SIGN', function: 'Write' }), {
         security_mode: 'Sign',
         security_policy: 'Basic256Sha256',
+        session: /ClientSession/,
         certificate: /^[0-9a-f]{40}$/,
         server_certificate: /^[0-9a-f]{40}$/,
       })

@@ -66,6 +66,7 @@ import {
 } from './services.ts'
 import { SessionContext } from './session-context.ts'
 import { FATE, Stream } from './stream.ts'
+import { readActivateRequest, readCreateRequest } from './terminate/session-services.ts'
 import {
   CHANNEL_MODES,
   channelCell,
@@ -159,6 +160,9 @@ export class InspectSession implements Session {
   /** Cell of the gauge that this channel is counted in; -1: none. */
   private gauge = -1
   private sessions = 0
+  /** Of the session that was asked for last, as its client says. */
+  private sessionName = ''
+  private userName = ''
   private downgraded = false
   /** Why the channel would be refused, in monitor mode. */
   private refused: number = REASON.allow
@@ -200,7 +204,8 @@ export class InspectSession implements Session {
   readonly partial = false
 
   get congested(): boolean {
-    if (this.through) return false
+    // With reverse connect it is the target that asks: its bytes wait here, and the server's answers must be read.
+    if (this.through || this.reversed) return false
     return this.held.length > 0 || this.outstanding.size >= OUTSTANDING_HIGH
   }
 
@@ -816,6 +821,11 @@ export class InspectSession implements Session {
     }
     const shut = late ? FATE.pass : this.shut(0, buf, o, here)
     if (shut !== FATE.pass) return shut
+    if (!late) {
+      this.up.chunks = 0
+      this.up.bytes = 0
+    }
+    if (!this.withinLimits(this.up, size)) return this.tooLarge(this.up, here - o)
     this.sounding = true
     this.soundSequence = sequence
     this.soundRequest = request
@@ -885,6 +895,8 @@ export class InspectSession implements Session {
       const typeId = buf[o + 26] | (buf[o + 27] << 8)
       if (table.service(typeId) !== REASON.allow || table.wouldRule !== -1) break
       const fn = functionOfRequest(typeId)
+      // Whose session it is, is read elsewhere.
+      if (fn === CREATE_SESSION || fn === ACTIVATE_SESSION) break
       if (!outstanding.add(u32(buf, o + AT.request), fn, us)) break
       up.sequence = sequence
       up.sent = sequence
@@ -1019,8 +1031,17 @@ export class InspectSession implements Session {
       return FATE.gather
     }
     if (verdict !== REASON.allow) return uncount(this.denyService(buf, o, here, size, typeId))
-    const fate = this.admit(buf, o, Math.min(here, o + size - this.signature), counted)
+    const end = Math.min(here, o + size - this.signature)
+    const fate = this.admit(buf, o, end, counted)
+    if (fate === FATE.pass && here - o === size && !up.open) this.identify(buf, o + AT.body, end)
     return uncount(fate)
+  }
+
+  /** Notes for the records what a session is called, and who says that it is theirs. The password is not looked at. */
+  private identify(buf: Uint8Array, at: number, end: number): void {
+    const { fn } = this.up
+    if (fn === CREATE_SESSION) this.sessionName = shown(readCreateRequest(buf, at, end)?.sessionName)
+    else if (fn === ACTIVATE_SESSION) this.userName = shown(readActivateRequest(buf, at, end)?.user.userName)
   }
 
   /** A service that the rules do not allow. */
@@ -1541,6 +1562,8 @@ export class InspectSession implements Session {
       ...(this.phase >= PHASE.channel ? { channel_id: this.channel, visibility: VISIBILITIES[this.visibility] } : {}),
       certificate: this.certificate,
       server_certificate: this.serverCertificate,
+      session: this.sessionName,
+      user: this.userName,
       ...more?.(),
     })
     this.host.reportOpcUa({ kind, reason, would, rule, fn, detail, fields })
@@ -1621,6 +1644,7 @@ export class InspectSession implements Session {
 }
 
 const CREATE_SESSION = functionOfRequest(REQUEST.CreateSession)
+const ACTIVATE_SESSION = functionOfRequest(REQUEST.ActivateSession)
 const CLOSE_SESSION = functionOfRequest(REQUEST.CloseSession)
 
 /** Type ids of responses by the index of the function; -1 where there is none. */
@@ -1649,6 +1673,10 @@ function joined(chunks: Uint8Array, length: number, signature: number): Uint8Arr
   }
   return body.subarray(0, at)
 }
+
+const MAX_SHOWN = 128
+
+const shown = (text: string | null | undefined): string => text?.slice(0, MAX_SHOWN) ?? ''
 
 const typeText = (buf: Uint8Array, o: number): string => String.fromCharCode(buf[o], buf[o + 1], buf[o + 2])
 

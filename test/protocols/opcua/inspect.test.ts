@@ -633,6 +633,47 @@ opcua: { security_modes: [None], reverse_connect: [Z2], endpoint_urls: ["opc.tcp
   t.match(backwards.reports, [{ kind: 'channel', reason: 'pair' }], 'and the server may not ask for anything itself')
 })
 
+t.test("reverse connect and encryption: what waits is the target's, and the server is read", async (t) => {
+  const protocol = `rules: [{ from: [Z2], to: [Z3], services: [all] }]
+opcua: { reverse_connect: [Z2] }`
+  const harness = new InspectHarness(opcuaPolicy({ protocol }))
+  harness.client(reverseHello())
+  harness.target(hello())
+  harness.client(acknowledge())
+  harness.target(openSecure('Basic256Sha256'))
+  harness.client(openSecure('Basic256Sha256', CHANNEL, certificate(2), certificate(1)))
+  const before = harness.toClient_.length
+  const [first, second] = [hidden('MSGF', 512, 1), hidden('MSGF', 256, 2)]
+  harness.target(Buffer.concat([first, second]))
+  t.ok(harness.toClient_.subarray(before).equals(first))
+  t.equal(harness.session.congested, false)
+  harness.client(hidden('MSGF', 512, 3))
+  t.ok(harness.toClient_.subarray(before).equals(Buffer.concat([first, second])))
+})
+
+t.test('a rule in monitor mode lets pass what it would deny', async (t) => {
+  const protocol = `rules:
+  - { name: reads, from: [Z3], to: [Z2], services: [discovery, session, read], mode: monitor }
+opcua: { security_modes: [None] }`
+  const harness = onNone(none(protocol))
+  const write = request(REQUEST.Write, { sequence: 52, request: 2 })
+  harness.client(write)
+  t.ok(harness.toTarget_.equals(write))
+  t.match(harness.reports.at(-1), { kind: 'request', would: true, reason: 'service', function: 'Write' })
+  t.equal(harness.requests()['Write would_deny service'], 1)
+  harness.target(response(RESPONSE.Write, { sequence: 2, request: 2 }))
+  t.equal(harness.ended, '')
+  t.equal(harness.pending, 0)
+})
+
+t.test('an endless first message on a channel whose mode is not known', async (t) => {
+  const protocol = `${ALL_SECURE}\nopcua: { limits: { message_bytes: 20000, chunks: 4 } }`
+  const harness = onSecure(opcuaPolicy({ protocol }))
+  for (let i = 0; i < 6 && harness.ended === ''; i++) harness.client(hidden('MSGC', 512, 2 * i + 1))
+  t.equal(messages(harness.toTarget_).length, 4)
+  t.match(harness.reports.at(-1), { reason: 'rate' })
+})
+
 t.test('limits of a message', async (t) => {
   const protocol = READ_NONE.replace('[None] }', '[None], limits: { message_bytes: 20000, chunks: 3 } }')
   const many = onNone(none(protocol))
