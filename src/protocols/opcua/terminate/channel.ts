@@ -35,6 +35,8 @@ export class Channel {
   mode: SecurityModeValue = SECURITY_MODE.None
   /** The other end's; null with None. */
   peer: Certificate | null = null
+  /** Certificates that came with it. */
+  chain: readonly Certificate[] = []
   /** The largest chunk that the other end takes. */
   sendSize = MAX_CHUNK
   /** The token that messages are sent with; null before the channel is open. */

@@ -241,12 +241,11 @@ export class Front implements ChunkSink {
     }
     const ders = splitChain(header.certificates)
     const known = channel.peer
-    if (known !== null) {
-      if (ders !== null && Buffer.compare(ders[0], known.der) === 0) return known
+    if (known !== null && (ders === null || Buffer.compare(ders[0], known.der) !== 0)) {
       this.refuse(DENIED, REASON.security, 'a renewal with another certificate')
       return undefined
     }
-    const chain = (ders ?? []).map((der) => readCertificate(der))
+    const chain = known === null ? (ders ?? []).map((der) => readCertificate(der)) : [known, ...channel.chain]
     const [leaf] = chain
     if (!leaf || chain.includes(null)) {
       this.refuse(DENIED, REASON.security, 'a certificate that cannot be read')
@@ -264,6 +263,7 @@ export class Front implements ChunkSink {
       this.refuse(DENIED, REASON.security, `no rule for client certificate ${leaf.thumbprintHex}`)
       return undefined
     }
+    channel.chain = sent
     return leaf
   }
 

@@ -119,7 +119,7 @@ export class Link implements ChunkSink {
         this.fail(STATUS_CODE.BadSecurityPolicyRejected, `the server has no endpoint of ${policy.name} and this mode`)
         return
       }
-      const judged = this.judge(target.certificate, [], terms)
+      const judged = this.judge(target.certificate, target.chain, terms)
       if (judged !== '') {
         target.certificate = null
         this.fail(STATUS_CODE.BadSecurityChecksFailed, judged)
@@ -129,6 +129,7 @@ export class Link implements ChunkSink {
     channel.policy = policy
     channel.mode = mode
     channel.peer = mode === SECURITY_MODE.None ? null : target.certificate
+    channel.chain = target.chain
     this.phase = 'opening'
     this.requestToken(false)
   }
@@ -316,6 +317,7 @@ export class Link implements ChunkSink {
       return `server certificate ${leaf.thumbprintHex}: BadCertificateUriInvalid (the server says ${uri}, its certificate ${leaf.uris.join(' ') || 'none'})`
     }
     this.owner.target.certificate = leaf
+    this.owner.target.chain = sent
     this.owner.target.endpoints = endpoints
     return ''
   }

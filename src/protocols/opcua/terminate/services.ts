@@ -323,6 +323,7 @@ export class SessionServices {
     const [leaf, ...rest] = chain.filter((certificate) => certificate !== null)
     if (leaf === undefined || this.terms.servers.judge(leaf, rest, policy, Date.now()) !== 'Good') return
     this.target.certificate = leaf
+    this.target.chain = rest
   }
 
   // ----------------------------------------------------------------------------------------------- ActivateSession

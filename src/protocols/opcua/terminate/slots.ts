@@ -27,7 +27,7 @@ export class Slots {
   size = 0
   private ids = new Uint32Array(8)
   private clientIds = new Uint32Array(8)
-  types = new Uint16Array(8)
+  types = new Uint32Array(8)
   handles = new Uint32Array(8)
   times = new Int32Array(8)
   kinds = new Uint8Array(8)
@@ -63,13 +63,13 @@ export class Slots {
 
   private grow(): void {
     const length = this.ids.length * 2
-    const larger = <T extends Uint32Array | Uint16Array | Int32Array | Uint8Array>(next: T, array: T): T => {
+    const larger = <T extends Uint32Array | Int32Array | Uint8Array>(next: T, array: T): T => {
       next.set(array)
       return next
     }
     this.ids = larger(new Uint32Array(length), this.ids)
     this.clientIds = larger(new Uint32Array(length), this.clientIds)
-    this.types = larger(new Uint16Array(length), this.types)
+    this.types = larger(new Uint32Array(length), this.types)
     this.handles = larger(new Uint32Array(length), this.handles)
     this.times = larger(new Int32Array(length), this.times)
     this.kinds = larger(new Uint8Array(length), this.kinds)

@@ -57,6 +57,8 @@ class Flow {
   slot = -1
   bytes = 0
   chunks = 0
+  /** It counts towards the limits of requests, and is not noted among the outstanding ones yet. */
+  limited = false
   /** Bytes of a message that is gathered: [0, bytes). */
   gathered: Uint8Array = NO_BYTES
 
@@ -95,6 +97,8 @@ interface Held {
   name: string
   user: string
   touchedMs: number
+  /** It was made on this connection, and not activated yet. */
+  fresh: boolean
 }
 
 export class TerminateSession implements Session, FrontOwner, LinkOwner {
@@ -242,8 +246,6 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
       this.finish(this.ending)
       return
     }
-    // A channel on which only the endpoints were asked for ends by the server's doing.
-    if (connected && this.link.phase === 'hello') return
     const status = connected ? STATUS_CODE.BadConnectionClosed : STATUS_CODE.BadServerNotConnected
     this.sayError(status, connected ? 'The connection to the server was lost.' : 'The server cannot be reached.')
     this.finish(connected ? 'target lost' : 'target unreachable')
@@ -292,14 +294,14 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
 
   /** What the present terms have against a channel that is open; '' for nothing. */
   private objection(): string {
-    const { peer, policy } = this.front.channel
+    const { peer, chain, policy } = this.front.channel
     if (peer === null) return ''
     const { clients, securityModes, securityPolicies, monitor, servers } = this.terms
-    const status = clients.judge(peer, [], policy, Date.now())
+    const status = clients.judge(peer, chain, policy, Date.now())
     if (status !== 'Good') return `client certificate ${peer.thumbprintHex}: ${status}`
     if (!this.pairRules.knowsCertificate(peer.thumbprintHex)) return 'no rule for the client certificate any more'
-    const server = this.link.channel.peer
-    const judged = server === null ? 'Good' : servers.judge(server, [], policy, Date.now())
+    const { peer: server, chain: serverChain } = this.link.channel
+    const judged = server === null ? 'Good' : servers.judge(server, serverChain, policy, Date.now())
     if (judged !== 'Good') return `server certificate ${server?.thumbprintHex}: ${judged}`
     const allowed = securityPolicies.has(policy.name) && securityModes.has(this.front.modeName)
     return allowed || monitor ? '' : 'security policy or mode are no longer allowed'
@@ -310,6 +312,7 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
     this.disposed = true
     this.ending ||= 'gone'
     this.front.end()
+    this.letGo()
     for (const at of this.slots.each()) this.forget(at)
     this.exchanges.clear()
     this.uncountChannel()
@@ -360,6 +363,8 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
   }
 
   toClient(bytes: Uint8Array, from: number, to: number): void {
+    // The client's last was an ERR.
+    if (this.ending !== '') return
     this.terms.counters.cells[this.terms.counters.bytesOut] += to - from
     this.host.toClient(bytes, from, to)
   }
@@ -545,7 +550,7 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
     }
     if (first) {
       request.begin(requestId)
-      this.beginRequest(plain, bodyStart, bodyEnd, final)
+      this.beginRequest(plain, bodyStart, bodyEnd)
       if (this.ending !== '') return false
     }
     request.chunks++
@@ -568,6 +573,7 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
       this.sendChunks(this.link.channel, id, CHUNK.abort, plain, bodyStart, bodyEnd, false)
       this.forget(request.slot)
     }
+    this.letGo()
     request.end()
   }
 
@@ -580,6 +586,7 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
     }
     const handle = slot === -1 ? this.handle : this.slots.handles[slot]
     if (slot !== -1) this.forget(slot)
+    this.letGo()
     request.gathered = NO_BYTES
     request.state = FLOW.drop
     const limit = `over ${this.terms.messageBytes} bytes or ${this.terms.chunks} chunks`
@@ -590,7 +597,7 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
   private handle = 0
 
   /** Decides what is done with a message, by its first chunk. */
-  private beginRequest(plain: Uint8Array, from: number, to: number, final: number): void {
+  private beginRequest(plain: Uint8Array, from: number, to: number): void {
     const { request, cursor, token, terms } = this
     request.state = FLOW.drop
     const typeId = typeIdAt(plain, from, to)
@@ -629,9 +636,10 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
       }
       this.wouldDeny(REASON.rate, -1, 'over a limit of requests', plain, from, to)
     }
+    request.limited = this.limiter !== null
     const kind = this.decide(typeId, plain, from, to)
     if (kind === -1) {
-      this.limiter?.release()
+      this.letGo()
       return
     }
     this.useSession(plain)
@@ -644,7 +652,13 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
       kind === KIND.closeSession ? Buffer.from(plain.subarray(token.start, token.stop)).toString('hex') : null
     request.slot = this.track(typeId, kind, note)
     if (request.slot !== -1) request.state = FLOW.pass
-    else if (final === CHUNK.abort) request.end()
+  }
+
+  /** A request that counts towards the limits, and will not be sent. */
+  private letGo(): void {
+    if (!this.request.limited) return
+    this.request.limited = false
+    this.limiter?.release()
   }
 
   /**
@@ -741,7 +755,7 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
   }
 
   private refuseRequest({ status, reason, detail }: Refusal, buf: Uint8Array, at: number, end: number): void {
-    this.limiter?.release()
+    this.letGo()
     this.deny(status, reason, this.rules.first, detail, this.handle, buf, at, end)
   }
 
@@ -762,7 +776,7 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
       if (byBody) this.wouldDeny(reason, by, table.explain(reason, by, typeId), buf, at, end, true)
       verdict = REASON.allow
     } else if (verdict !== REASON.allow && verdict !== VERDICT.partly) {
-      this.limiter?.release()
+      this.letGo()
       this.deniedWhole(verdict, rule, buf, at, end)
       return
     } else if (byBody) {
@@ -809,12 +823,13 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
     const { request, slots } = this
     const slot = slots.take(request.requestId, Math.max(0, typeId), this.handle, this.clock.us, kind, note)
     if (slot === -1) {
-      this.limiter?.release()
+      this.letGo()
       this.answer(request.requestId, this.fault(this.handle, STATUS_CODE.BadServerTooBusy))
       return -1
     }
     // What waits for news is no load: it counts by its rate alone.
-    if (typeId === REQUEST.Publish) this.limiter?.release()
+    if (typeId === REQUEST.Publish) this.letGo()
+    request.limited = false
     this.terms.counters.cells[this.terms.counters.pending]++
     return slot
   }
@@ -1037,6 +1052,7 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
         name: made.name,
         user: '',
         touchedMs: 0,
+        fresh: true,
       })
       this.reply(slot, made.body, buf, at, end)
     }
@@ -1054,18 +1070,20 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
     }
     const { key, token, name, user } = note
     const hex = key.toString('hex')
-    this.hold(token, { slot: note.slot, key, token, name, user, touchedMs: 0 })
+    const fresh = this.held.get(Buffer.from(token).toString('hex'))?.fresh ?? !this.target.namespaces.known
+    this.hold(token, { slot: note.slot, key, token, name, user, touchedMs: 0, fresh: false })
     const owner = `${this.peer} ${this.front.channel.peer?.thumbprintHex ?? ''} ${user}`
     let context = this.target.contexts.get(hex)
     if (context === undefined) context = new SessionContext(this.target.namespaces, this.target.owners, owner)
     else context.owner = owner
     this.target.remember(hex, context)
     this.lastToken = NO_BYTES
-    if (this.target.namespaces.known || this.activated !== null || this.request.state === FLOW.pass) {
+    if (!fresh || this.activated !== null || this.request.state === FLOW.pass) {
       this.reply(slot, made, buf, at, end)
       return
     }
-    // Rules may name nodes by their namespaces' URIs, so these are learned before the client's first request.
+    // Rules may name nodes by their namespaces' URIs, which may be others since the server was started: they are learned
+    // with each new session, before its first request.
     const clientId = this.slots.clientIdOf(slot)
     this.answered(slot)
     this.activated = { clientId, body: Uint8Array.from(made) }

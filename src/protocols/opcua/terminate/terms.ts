@@ -38,6 +38,8 @@ export class Target {
   readonly authority: string
   /** Trusted when it was read; judged again with each channel. */
   certificate: Certificate | null = null
+  /** Certificates that came with it. */
+  chain: readonly Certificate[] = []
   endpoints: readonly Endpoint[] | null = null
   readonly namespaces = new Namespaces()
   readonly owners = new SubscriptionOwners()
