@@ -2,7 +2,7 @@
  * `headgate run` with a terminating conduit beside a Modbus one, on both transports: real clients and a real server,
  * events, metrics, the folder of rejected certificates, reloads, sessions that move to another worker.
  */
-import { readdirSync, rmSync } from 'node:fs'
+import { copyFileSync, readdirSync, rmSync } from 'node:fs'
 import net from 'node:net'
 import { join } from 'node:path'
 import {
@@ -16,6 +16,7 @@ import {
   Variant,
 } from 'node-opcua'
 import t, { type Test } from 'tap'
+import { initialize } from '../../src/pki/manage.ts'
 import { freePort, TRANSPORTS } from '../support/gateway.ts'
 import { Headgate, policyFile, scrape, sum } from '../support/headgate.ts'
 import {
@@ -29,7 +30,7 @@ import {
   withSession,
 } from '../support/opcua-peers.ts'
 import { Authority, type Holder, selfSigned, store, storeOwn } from '../support/opcua-pki.ts'
-import { until } from '../support/sockets.ts'
+import { connect as dial, until } from '../support/sockets.ts'
 
 let directory: string
 let own: Holder
@@ -123,10 +124,10 @@ const documentOf = ({
 })
 
 /** Bytes as they come, until the wire is cut. */
-async function relay(t: Test, to: number): Promise<{ port: number; cut(): void }> {
+async function relay(t: Test, to: number | net.TcpNetConnectOpts): Promise<{ port: number; cut(): void }> {
   const sockets = new Set<net.Socket>()
   const server = net.createServer((near) => {
-    const far = net.connect({ port: to, host: '127.0.0.1' })
+    const far = net.connect(typeof to === 'number' ? { port: to, host: '127.0.0.1' } : to)
     for (const socket of [near, far]) {
       sockets.add(socket)
       socket.on('error', () => {})
@@ -305,6 +306,50 @@ for (const io of TRANSPORTS) {
     t.comment(`channels in ${workers.size} workers`)
   })
 }
+
+t.test('the example policy as it stands, with certificates of `headgate pki` beside it', async (t) => {
+  const place = temporary(t)
+  const file = join(place, 'opcua-terminate.yaml')
+  copyFileSync(new URL('../../policies/opcua-terminate.yaml', import.meta.url), file)
+  const pki = ['own', 'clients', 'servers'].map((name) => join(place, 'pki', name))
+  const [ownPath, trustedClients, trustedServers] = pki
+  const options = {
+    commonName: null,
+    organization: null,
+    applicationUri: null,
+    hosts: [],
+    bits: 2048,
+    days: 400,
+    force: false,
+  }
+  await initialize({ own: ownPath, trustedClients, trustedServers }, options)
+  store(trustedClients, 'trusted', 'client.der', holder.der)
+  store(trustedServers, 'trusted', 'server.der', server.der)
+  const its = await startServer(t, temporary(t), server, { port: 4840, host: '127.0.2.10' })
+  const headgate = Headgate.run(t, file)
+  await headgate.ready()
+  const gateway = { port: 4840, host: '127.0.1.3' }
+  const workstation = await relay(t, { ...gateway, localAddress: '127.0.3.8' })
+  await withSession(await connect(t), `opc.tcp://127.0.0.1:${workstation.port}`, async (session) => {
+    t.equal(await session.write(write('Setpoint', 85)), StatusCodes.Good)
+    t.equal(await session.write(write('Setpoint', 85.1)), StatusCodes.BadUserAccessDenied)
+    t.equal(
+      await session.write(write('Big', 1)),
+      StatusCodes.BadTypeMismatch,
+      'the rule has the node, the server says no',
+    )
+  })
+  const historian = await relay(t, { ...gateway, localAddress: '127.0.3.7' })
+  await withSession(await connect(t), `opc.tcp://127.0.0.1:${historian.port}`, async (session) => {
+    t.equal((await session.read({ nodeId: node('Setpoint'), attributeId: AttributeIds.Value })).value.value, 85)
+    await t.rejects(session.write(write('Setpoint', 50)), /BadUserAccessDenied/)
+  })
+  const stranger = await dial(gateway.port, gateway.host, '127.0.4.7')
+  await stranger.closed()
+  stranger.destroy()
+  t.same(its.written, [85])
+  t.equal((await headgate.stop()).code, 0)
+})
 
 t.test('monitor: terminates, lets pass, tells', async (t) => {
   const [port, modbus, metrics, pki] = [await freePort(), await freePort(), await freePort(), pkiOf(t)]
