@@ -6,6 +6,7 @@ import { bench } from './bench.ts'
 import { check } from './check.ts'
 import { compare } from './compare.ts'
 import { control } from './control.ts'
+import { drift } from './drift.ts'
 import { evidence } from './evidence.ts'
 import { importing } from './import.ts'
 import { learn } from './learn.ts'
@@ -39,6 +40,7 @@ export function program(): Command {
     learn,
     replay,
     analyze,
+    drift,
     validate,
     report,
     evidence,
