@@ -5,6 +5,7 @@
 import { MODBUS_TABLES, QUIRKS } from '../policy/model.ts'
 import { FUNCTION_GROUPS, functionClass, isWrite, selectorName } from '../protocols/modbus/function-codes.ts'
 import { type BaselineFile, type BaselineFlow, valuesWithin } from './baseline-file.ts'
+import { assessOpcUa, isAboutOpcUa, type OpcUaGrant } from './opcua-assess.ts'
 import { joinRanges, rangeText, subtractRanges } from './ranges.ts'
 import { plural } from './rules.ts'
 
@@ -23,6 +24,7 @@ export type DecideKind =
   | 'same-host'
   | 'mutual'
   | 'rate'
+  | 'opaque'
   | 'out-of-place'
 
 /** One thing that was seen and that the draft does not allow. */
@@ -44,10 +46,14 @@ export interface DecideItem {
   why: string
   /** The flow that a rule could allow; null where no rule should. */
   flow: BaselineFlow | null
+  /** OPC UA: the services that it is about, and what a rule could allow; absent: Modbus. */
+  services?: string[]
+  opcua?: OpcUaGrant | null
 }
 
 export interface Assessment {
   allow: BaselineFlow[]
+  opcua: OpcUaGrant[]
   decide: DecideItem[]
 }
 
@@ -100,7 +106,8 @@ export function assess(baseline: BaselineFile, options: AssessOptions): Assessme
       decide.push({ ...place, kind: 'no-request', requests: 0, why })
     }
   }
-  return { allow, decide: numbered(decide) }
+  const opcua = assessOpcUa(baseline, options.rare)
+  return { allow, opcua: opcua.allow, decide: numbered([...decide, ...opcua.decide]) }
 }
 
 /** Gives ids, in order of kind and client. */
@@ -228,7 +235,8 @@ export const functionText = (code: number, sub: number | null): string => `${sel
 
 /** `D3 rare-write: 10.0.0.9 -> 10.0.1.1:502 unit 1 write-single-register (6): a write that …` */
 export function decideText(one: DecideItem, nameOf: (address: string) => string = (address) => address): string {
-  const target = one.target === null ? '' : ` -> ${nameOf(one.target)}${one.port === 502 ? '' : ` port ${one.port}`}`
+  const usual = one.port === (one.services === undefined ? 502 : 4840)
+  const target = one.target === null ? '' : ` -> ${nameOf(one.target)}${usual ? '' : ` port ${one.port}`}`
   const unit = one.unit === null ? '' : ` unit ${one.unit}`
   const code = one.function === null ? '' : ` ${functionText(one.function, one.sub)}`
   return `${one.id} ${one.kind}: ${nameOf(one.client)}${target}${unit}${code}: ${one.why}`
@@ -244,9 +252,13 @@ export function isAbout(
     unit: number | null
     function: number | null
     reason: string
+    service?: string | null
   },
 ): boolean {
   if (one.client !== denied.client || (one.target !== null && one.target !== denied.target)) return false
+  const ofOpcUa = denied.service !== null && denied.service !== undefined
+  if (one.services !== undefined) return (ofOpcUa || denied.kind === 'connection') && isAboutOpcUa(one.services, denied)
+  if (ofOpcUa) return false
   // What a pair may do at all is at issue as soon as anything between the two is.
   if (denied.reason === 'pair') return true
   if (one.kind === 'rate') return denied.reason === 'rate'

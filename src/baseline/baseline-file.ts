@@ -75,6 +75,26 @@ const connection = z.strictObject({
   last: time,
 })
 
+const opcua = z.strictObject({
+  client: address,
+  target: address,
+  port: word,
+  opened: count.describe('connections'),
+  services: z
+    .record(z.string().max(64), count)
+    .describe('requests by service; encrypted: on channels that hide it; unknown: of no service'),
+  responses: count,
+  faults: count.describe('responses that were a ServiceFault'),
+  channels: z
+    .array(z.strictObject({ policy: z.string().max(64), mode: z.string().max(32), opened: count }))
+    .describe('security policy and mode; unknown, or in clear: the capture does not have their opening'),
+  endpoint_urls: z.array(z.string().max(4096)).describe('that clients asked for'),
+  garbage: count.describe('bytes that belong to no chunk'),
+  gapBytes: count,
+  first: time,
+  last: time,
+})
+
 const source = z.strictObject({
   name: z.string(),
   packets: count,
@@ -94,6 +114,7 @@ export const baselineSchema = z.strictObject({
   targets: z.array(target),
   connections: z.array(connection),
   flows: z.array(flow),
+  opcua: z.array(opcua).default([]).describe('OPC UA, by client and target'),
 })
 
 export type BaselineFile = z.infer<typeof baselineSchema>
@@ -101,6 +122,7 @@ export type BaselineFlow = z.infer<typeof flow>
 export type BaselineClient = z.infer<typeof client>
 export type BaselineTarget = z.infer<typeof target>
 export type BaselineConnection = z.infer<typeof connection>
+export type BaselineOpcUa = z.infer<typeof opcua>
 export type BaselineSource = z.infer<typeof source>
 type RateRow = z.infer<typeof rate>
 
@@ -136,6 +158,7 @@ export function emptyBaseline(): BaselineFile {
     targets: [],
     connections: [],
     flows: [],
+    opcua: [],
   }
 }
 
@@ -151,6 +174,7 @@ export function mergeBaselines(a: BaselineFile, b: BaselineFile): BaselineFile {
     targets: mergeRows(a.targets, b.targets, (row) => `${row.address} ${row.port}`, mergeTargets),
     connections: mergeRows(a.connections, b.connections, pairKey, mergeConnections),
     flows: mergeRows(a.flows, b.flows, flowKey, mergeFlows),
+    opcua: mergeRows(a.opcua, b.opcua, pairKey, mergeOpcUa),
   }
 }
 
@@ -170,8 +194,8 @@ function mergeRows<T>(a: T[], b: T[], key: (row: T) => string, merge: (x: T, y: 
   return [...rows.values()]
 }
 
-const earlier = <T extends string | null>(a: T, b: T): T => (a === null || (b !== null && b < a) ? b : a)
-const later = <T extends string | null>(a: T, b: T): T => (a === null || (b !== null && b > a) ? b : a)
+export const earlier = <T extends string | null>(a: T, b: T): T => (a === null || (b !== null && b < a) ? b : a)
+export const later = <T extends string | null>(a: T, b: T): T => (a === null || (b !== null && b > a) ? b : a)
 
 function mergeRates(a: RateRow, b: RateRow): RateRow {
   const seconds = mergeHistograms(a.seconds, b.seconds)
@@ -234,6 +258,28 @@ function mergeFlows(a: BaselineFlow, b: BaselineFlow): BaselineFlow {
     addresses,
     values,
     rate: mergeRates(a.rate, b.rate),
+  }
+}
+
+function mergeOpcUa(a: BaselineOpcUa, b: BaselineOpcUa): BaselineOpcUa {
+  const channels = mergeRows(
+    a.channels,
+    b.channels,
+    ({ policy, mode }) => `${policy} ${mode}`,
+    (x, y) => ({ ...x, opened: x.opened + y.opened }),
+  )
+  return {
+    ...a,
+    opened: a.opened + b.opened,
+    services: addCounts(a.services, b.services),
+    responses: a.responses + b.responses,
+    faults: a.faults + b.faults,
+    channels,
+    endpoint_urls: [...new Set([...a.endpoint_urls, ...b.endpoint_urls])],
+    garbage: a.garbage + b.garbage,
+    gapBytes: a.gapBytes + b.gapBytes,
+    first: earlier(a.first, b.first),
+    last: later(a.last, b.last),
   }
 }
 

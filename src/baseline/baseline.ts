@@ -1,8 +1,16 @@
 /** The baseline of captures: what their streams hold, as the file that `headgate learn` writes. */
 import { formatAddress } from '../policy/address.ts'
-import { BASELINE_VERSION, type BaselineConnection, type BaselineFile, type BaselineFlow } from './baseline-file.ts'
+import {
+  BASELINE_VERSION,
+  type BaselineConnection,
+  type BaselineFile,
+  type BaselineFlow,
+  earlier,
+  later,
+} from './baseline-file.ts'
 import { type Track, timeText } from './entry.ts'
 import { type Bounds, Gatherer } from './gatherer.ts'
+import { OpcUaGatherer, OpcUaTrack } from './opcua-gatherer.ts'
 import { figuresOf, Histogram, type Rate } from './rate.ts'
 import type { Flow, FlowSink } from './reassembly.ts'
 
@@ -10,6 +18,8 @@ import type { Flow, FlowSink } from './reassembly.ts'
 const BOUNDS: Bounds = { entries: 100_000, pairs: 50_000, pages: 16_384, ranges: 4_000_000 }
 
 export class BaselineCollector extends Gatherer implements FlowSink {
+  private readonly opcua = new OpcUaGatherer()
+
   constructor() {
     super(BOUNDS)
   }
@@ -20,21 +30,35 @@ export class BaselineCollector extends Gatherer implements FlowSink {
 
   onOpen(flow: Flow, us: number): void {
     this.clock[0] = us
-    flow.state = this.open(flow.clientAddress, flow.targetAddress, flow.targetPort)
+    const { clientAddress, targetAddress, targetPort, handshake } = flow
+    flow.state =
+      flow.protocol === 'opcua'
+        ? this.opcua.open(clientAddress, targetAddress, targetPort, handshake, this.clock)
+        : this.open(clientAddress, targetAddress, targetPort)
+  }
+
+  onBytes(flow: Flow, fromClient: boolean, buf: Uint8Array, from: number, to: number, us: number): void {
+    const track = flow.state as OpcUaTrack | null
+    if (track === null) return
+    this.clock[0] = us
+    track.pair.span.include(this.clock)
+    track.reader.feed(fromClient, buf, from, to)
   }
 
   onClose(flow: Flow, us: number): void {
     const track = flow.state as Track | null
-    if (track === null) return
+    if (track === null || flow.protocol === 'opcua') return
     this.clock[0] = us
     if (flow.target.seen) track.pair.targetSeen = true
     // Where the target's direction was not captured at all nobody knows what it did.
     this.close(track, flow.answered ? true : flow.handshake ? false : null)
   }
 
-  onGap(flow: Flow, _fromClient: boolean, bytes: number): void {
-    const track = flow.state as Track | null
-    if (track !== null) track.pair.gapBytes += bytes
+  onGap(flow: Flow, fromClient: boolean, bytes: number): void {
+    const track = flow.state as Track | OpcUaTrack | null
+    if (track === null) return
+    track.pair.gapBytes += bytes
+    if (track instanceof OpcUaTrack) track.reader.lose(fromClient)
   }
 
   onGarbage(flow: Flow, fromClient: boolean, _buf: Uint8Array, _at: number, _end: number, us: number): void {
@@ -63,11 +87,16 @@ export class BaselineCollector extends Gatherer implements FlowSink {
       connections.push(pair.row())
       for (const entry of pair.entries.values()) flows.push({ ...entry.row(), rate: rateRow(entry.rate) })
     }
+    const opcua = this.opcua.rows()
+    const [begin, end] = [
+      [...opcua.map((one) => one.first)].sort()[0] ?? null,
+      [...opcua.map((one) => one.last)].sort().at(-1) ?? null,
+    ]
     return {
       format: 'headgate-baseline',
       version: BASELINE_VERSION,
-      first: first <= last ? timeText(first) : null,
-      last: first <= last ? timeText(last) : null,
+      first: earlier(first <= last ? timeText(first) : null, begin),
+      last: later(first <= last ? timeText(last) : null, end),
       sources: [],
       clients: [...this.clients].map(([address, host]) => ({
         address: formatAddress(address),
@@ -88,6 +117,7 @@ export class BaselineCollector extends Gatherer implements FlowSink {
       }),
       connections,
       flows,
+      opcua,
     }
   }
 }

@@ -6,10 +6,14 @@ import {
   type ModbusProtocol,
   type ModbusRule,
   type ModbusTable,
+  type OpcUaProtocol,
+  type OpcUaRule,
   type Policy,
   type Range,
 } from '../policy/model.ts'
+import { SERVICES } from '../protocols/opcua/services.ts'
 import { type BaselineFlow, valuesWithin } from './baseline-file.ts'
+import type { OpcUaGrant } from './opcua-assess.ts'
 import { joinRanges } from './ranges.ts'
 
 /** What the rules of one protocol say of a flow. */
@@ -27,24 +31,50 @@ export function coverage(protocol: ModbusProtocol, flow: BaselineFlow): Coverage
   return { rest: restOf(allowing, flow), deniedBy }
 }
 
-export interface ModbusPlace {
+export interface ProtocolPlace<P extends CarriedProtocol = CarriedProtocol> {
   conduit: Conduit
   /** Index of the conduit in the document, and of the protocol in it. */
   at: [number, number]
-  protocol: ModbusProtocol
+  protocol: P
 }
 
-export const modbusOf = (policy: Policy): ModbusPlace[] =>
-  policy.conduits.flatMap((conduit, i) =>
-    conduit.protocols.flatMap((protocol, j): ModbusPlace[] =>
-      protocol.kind === 'modbus' ? [{ conduit, at: [i, j], protocol }] : [],
+type CarriedProtocol = ModbusProtocol | OpcUaProtocol
+
+export function placesOf(policy: Policy, kind: CarriedProtocol['kind']): ProtocolPlace[] {
+  return policy.conduits.flatMap((conduit, i) =>
+    conduit.protocols.flatMap((protocol, j): ProtocolPlace[] =>
+      protocol.kind !== 'other' && protocol.kind === kind ? [{ conduit, at: [i, j], protocol }] : [],
     ),
   )
+}
+
+export const modbusOf = (policy: Policy): ProtocolPlace<ModbusProtocol>[] =>
+  placesOf(policy, 'modbus') as ProtocolPlace<ModbusProtocol>[]
+
+/** What a policy says of services: all are allowed, a rule denies one of them, or neither. Nodes are not asked about. */
+export function opcuaStanding(policy: Policy, { row, services }: OpcUaGrant): 'allowed' | 'denied' | 'open' {
+  const ids = SERVICES.filter(({ name, group }) =>
+    services.includes('all') ? group !== 'channel' && group !== 'sessionless' : services.includes(name),
+  ).map(({ request }) => request)
+  const holds = (blocks: OpcUaRule['from'], text: string): boolean => {
+    const address = parseAddress(text)
+    return address !== null && blocks.some((block) => blockHolds(block, address))
+  }
+  let denied = false
+  for (const place of placesOf(policy, 'opcua') as ProtocolPlace<OpcUaProtocol>[]) {
+    if (!leadsTo(policy, place, row)) continue
+    const rules = place.protocol.rules.filter((rule) => holds(rule.from, row.client) && holds(rule.to, row.target))
+    if (rules.some((rule) => rule.action === 'deny' && rule.services.some((id) => ids.includes(id)))) denied = true
+    const allowing = rules.filter((rule) => rule.action === 'allow')
+    if (ids.length > 0 && ids.every((id) => allowing.some((rule) => rule.services.includes(id)))) return 'allowed'
+  }
+  return denied ? 'denied' : 'open'
+}
 
 /** Whether the rules of a protocol are asked about a target's port: the conduit's, or one of its listeners'. */
 export const leadsTo = (
   policy: Policy,
-  { conduit, protocol }: ModbusPlace,
+  { conduit, protocol }: ProtocolPlace,
   flow: Pick<BaselineFlow, 'target' | 'port'>,
 ): boolean =>
   protocol.port === flow.port ||

@@ -8,10 +8,10 @@ import { readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { blockHolds, parseAddress } from '../policy/address.ts'
-import type { Policy } from '../policy/model.ts'
+import type { ModbusRule, OpcUaRule, Policy } from '../policy/model.ts'
 import { assess, type DecideItem } from './assess.ts'
 import { type BaselineFile, parseBaseline } from './baseline-file.ts'
-import { leadsTo, modbusOf, standing } from './coverage.ts'
+import { leadsTo, opcuaStanding, placesOf, standing } from './coverage.ts'
 import { DRAFT_DEFAULTS } from './draft.ts'
 
 /** Name of the baseline in the directory that a gateway keeps it in. */
@@ -108,8 +108,8 @@ export const keyOf = (...parts: readonly (string | number | null)[]): string =>
     .padStart(8, '0')
     .slice(-8)
 
-export const decisionKey = ({ kind, client, target, port, unit, function: code, sub }: DecideItem): string =>
-  keyOf('decide', kind, client, target, port, unit, code, sub)
+export const decisionKey = ({ kind, client, target, port, unit, function: code, sub, services }: DecideItem): string =>
+  keyOf('decide', kind, client, target, port, unit, code, sub, ...(services ?? []))
 
 /** What was decided; nothing where there is no such file. @throws BaselineUnreadable */
 export function readDecisions(at: string): Decision[] {
@@ -152,21 +152,24 @@ export function openDecisions(policy: Policy, baseline: BaselineFile, decided: r
   const settled = new Set(decided.map((one) => one.id))
   return assess(baseline, { rare: DRAFT_DEFAULTS.rare })
     .decide.map((item) => ({ ...item, key: decisionKey(item), conduits: conduitsOf(policy, item) }))
-    .filter((item) => !settled.has(item.key) && !(item.flow !== null && standing(policy, item.flow) !== 'open'))
+    .filter((item) => !settled.has(item.key) && !isSettled(policy, item))
 }
 
+const isSettled = (policy: Policy, { flow, opcua }: DecideItem): boolean =>
+  (flow !== null && standing(policy, flow) !== 'open') || (opcua != null && opcuaStanding(policy, opcua) !== 'open')
+
 /** Conduits whose zones or rules have the item's target; where it has none (a scan), its client. */
-function conduitsOf(policy: Policy, { client, target, port }: DecideItem): string[] {
+function conduitsOf(policy: Policy, { client, target, port, services }: DecideItem): string[] {
   const address = parseAddress(target ?? client)
   if (address === null) return []
-  return modbusOf(policy)
+  return placesOf(policy, services === undefined ? 'modbus' : 'opcua')
     .filter((place) => {
       const { conduit, protocol } = place
       if (target !== null && port !== null && !leadsTo(policy, place, { target, port })) return false
       const zones = policy.zones.filter((zone) => conduit.connects.includes(zone.id))
       const blocks = [
         ...zones.flatMap((zone) => [...zone.networks, ...zone.assets.map((asset) => asset.address)]),
-        ...protocol.rules.flatMap((rule) => (target === null ? rule.from : rule.to)),
+        ...(protocol.rules as (ModbusRule | OpcUaRule)[]).flatMap((rule) => (target === null ? rule.from : rule.to)),
       ]
       return blocks.some((block) => blockHolds(block, address))
     })

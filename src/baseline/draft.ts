@@ -2,6 +2,7 @@
 import { Document, isMap, isSeq, type Node, type Scalar, type YAMLMap, type YAMLSeq } from 'yaml'
 import { assess, type DecideItem, decideText, numbered } from './assess.ts'
 import type { BaselineFile, BaselineFlow } from './baseline-file.ts'
+import { opcuaConduitNode, opcuaConduitsOf, opcuaEvidence, opcuaName, opcuaRuleNode } from './opcua-draft.ts'
 import { byAddress, type Places, type ProposedZone, propose } from './places.ts'
 import { buildRules, type DraftRule, evidenceText, plural, spanText, valuesText } from './rules.ts'
 
@@ -25,27 +26,45 @@ export interface Draft {
 const OUTLIER = 4
 const HEAD_ROOM = 1.5
 
-/** The flows of one conduit: between two zones, to one port. */
-interface ConduitPart {
+/** Between two zones, to one port. */
+export interface ZonePair {
   id: string
   client: ProposedZone
   target: ProposedZone
   port: number
+}
+
+/** The flows of one conduit. */
+interface ConduitPart extends ZonePair {
   flows: BaselineFlow[]
 }
 
 export function draftPolicy(baseline: BaselineFile, options: DraftOptions = DRAFT_DEFAULTS): Draft {
-  const { allow, decide } = assess(baseline, options)
-  const places = propose(allow, baseline.flows)
+  const { allow, opcua, decide } = assess(baseline, options)
+  const places = propose(allow, baseline.flows, opcua)
   const circular = new Set(places.circular)
   const items: Omit<DecideItem, 'id'>[] = [...decide]
-  for (const flow of circular) {
+  for (const flow of allow.filter((one) => circular.has(one))) {
     const why = 'the two ask each other: put them into zones by hand'
     items.push({ ...flow, kind: 'mutual', why, flow: null })
+  }
+  const loops = new Set(places.circular.map(({ client, target }) => `${client} ${target}`))
+  for (const { row, services } of opcua) {
+    if (!loops.has(`${row.client} ${row.target}`)) continue
+    const { client, target, port, first, last } = row
+    const why = 'the two ask each other by OPC UA: put them into zones by hand'
+    const requests = services.reduce((sum, name) => sum + (row.services[name] ?? 0), 0)
+    const nothing = { unit: null, function: null, sub: null, flow: null }
+    items.push({ kind: 'mutual', client, target, port, ...nothing, requests, first, last, why, services })
   }
   const conduits = conduitsOf(
     allow.filter((flow) => !circular.has(flow)),
     places,
+  )
+  const opcuaConduits = opcuaConduitsOf(
+    opcua.filter(({ row }) => !loops.has(`${row.client} ${row.target}`)),
+    places,
+    conduits.length,
   )
   const limits = conduits.map((one) => limitsOf(one, baseline, items))
   const all = numbered(items)
@@ -55,8 +74,11 @@ export function draftPolicy(baseline: BaselineFile, options: DraftOptions = DRAF
     facility: 'Draft: name the facility',
     assessment_date: (baseline.last ?? '1970-01-01').slice(0, 10),
     standard: 'IEC 62443-3-2:2020',
-    zones: places.zones.map((zone) => zoneNode(zone, conduits)),
-    conduits: conduits.map((one, i) => conduitNode(one, rules[i], limits[i], nameOf)),
+    zones: places.zones.map((zone) => zoneNode(zone, [...conduits, ...opcuaConduits])),
+    conduits: [
+      ...conduits.map((one, i) => conduitNode(one, rules[i], limits[i], nameOf)),
+      ...opcuaConduits.map((one) => opcuaConduitNode(one, nameOf)),
+    ],
   })
   document.commentBefore = heading(baseline, all.length)
   const placed = new Set<DecideItem>()
@@ -68,7 +90,15 @@ export function draftPolicy(baseline: BaselineFile, options: DraftOptions = DRAF
         .map((line) => ` ${line}`)
         .join('\n')
     }
-    const own = all.filter((item) => isBetween(item, one, places))
+    const own = all.filter((item) => item.services === undefined && isBetween(item, one, places))
+    for (const item of own) placed.add(item)
+    if (own.length > 0) sequence.comment = own.flatMap((item) => decideLines(item, nameOf)).join('\n')
+  }
+  for (const [i, one] of opcuaConduits.entries()) {
+    const path = ['conduits', conduits.length + i, 'protocols_allowed', 0, 'rules']
+    const sequence = document.getIn(path) as YAMLSeq
+    for (const [n, rule] of one.rules.entries()) (sequence.items[n] as Node).commentBefore = opcuaEvidence(rule)
+    const own = all.filter((item) => item.services !== undefined && isBetween(item, one, places))
     for (const item of own) placed.add(item)
     if (own.length > 0) sequence.comment = own.flatMap((item) => decideLines(item, nameOf)).join('\n')
   }
@@ -77,13 +107,14 @@ export function draftPolicy(baseline: BaselineFile, options: DraftOptions = DRAF
     const title = ' To decide, between no two of the zones above:'
     document.comment = [title, ...left.flatMap((item) => decideLines(item, nameOf))].join('\n')
   }
-  return { text: document.toString({ lineWidth: 0 }), rules: rules.flat().length, decide: all }
+  const opcuaRules = opcuaConduits.reduce((sum, one) => sum + one.rules.length, 0)
+  return { text: document.toString({ lineWidth: 0 }), rules: rules.flat().length + opcuaRules, decide: all }
 }
 
 function heading(baseline: BaselineFile, decide: number): string {
   const span =
     baseline.first === null || baseline.last === null
-      ? 'no Modbus traffic was seen'
+      ? 'no traffic was seen'
       : `${baseline.first.slice(0, 16).replace('T', ' ')} to ${baseline.last.slice(0, 16).replace('T', ' ')} UTC (${spanText(Date.parse(baseline.last) - Date.parse(baseline.first))})`
   return [
     ' Draft policy, learned from traffic. It allows what was seen and no more, and it blocks nothing: every conduit',
@@ -112,7 +143,7 @@ function conduitsOf(flows: readonly BaselineFlow[], places: Places): ConduitPart
   return [...parts.values()]
 }
 
-function zoneNode(zone: ProposedZone, conduits: readonly ConduitPart[]): Record<string, unknown> {
+function zoneNode(zone: ProposedZone, conduits: readonly ZonePair[]): Record<string, unknown> {
   return {
     zone_id: zone.id,
     name: zone.name,
@@ -222,7 +253,7 @@ function limitsOf(one: ConduitPart, baseline: BaselineFile, items: Omit<DecideIt
 
 const cap = (value: number, limit: number): number => Math.min(value, limit)
 
-function isBetween(item: DecideItem, one: ConduitPart, places: Places): boolean {
+function isBetween(item: DecideItem, one: ZonePair, places: Places): boolean {
   if (item.target === null || item.port !== one.port) return false
   return places.zoneOf.get(item.client) === one.client && places.zoneOf.get(item.target) === one.target
 }
@@ -231,6 +262,13 @@ function isBetween(item: DecideItem, one: ConduitPart, places: Places): boolean 
 export function decideLines(item: DecideItem, nameOf: (address: string) => string): string[] {
   const times = item.first === item.last ? item.first : `${item.first} to ${item.last}`
   const lines = [` decide ${decideText(item, nameOf)}`, `   ${plural(item.requests, 'request')}, ${times}`]
+  if (item.kind === 'opaque') return lines
+  if (item.opcua != null) {
+    const rule = opcuaRuleNode({ grants: [item.opcua], name: `${item.id} ${opcuaName(item.opcua, nameOf)}` }, nameOf)
+    const document = new Document([rule])
+    style(document)
+    return [...lines, '   to allow it:', ...document.toString({ lineWidth: 0 }).trimEnd().split('\n')]
+  }
   if (item.flow === null || item.kind === 'same-host') return lines
   const values = valuesText([item.flow])
   if (values !== null) lines.push(`   values written: ${values}`)
@@ -240,7 +278,18 @@ export function decideLines(item: DecideItem, nameOf: (address: string) => strin
   return [...lines, '   to allow it:', ...document.toString({ lineWidth: 0 }).trimEnd().split('\n')]
 }
 
-const FLOW_KEYS = new Set(['networks', 'allowed_conduits', 'connects', 'from', 'to', 'unit_ids', 'functions'])
+const FLOW_KEYS = new Set([
+  'networks',
+  'allowed_conduits',
+  'connects',
+  'from',
+  'to',
+  'unit_ids',
+  'functions',
+  'services',
+  'security_modes',
+  'security_policies',
+])
 const FLOW_MAPS = new Set(['addresses', 'connections', 'requests'])
 
 /** Lists of short things on one line. */

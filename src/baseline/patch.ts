@@ -8,14 +8,16 @@ import { checkPolicy } from '../policy/load.ts'
 import type { ModbusProtocol, Policy, Zone } from '../policy/model.ts'
 import { assess, type DecideItem, functionText, numbered } from './assess.ts'
 import type { BaselineFile, BaselineFlow } from './baseline-file.ts'
-import { coverage, leadsTo, modbusOf, standing } from './coverage.ts'
+import { coverage, leadsTo, opcuaStanding, type ProtocolPlace, placesOf, standing } from './coverage.ts'
 import { type DraftOptions, ruleNode } from './draft.ts'
+import type { OpcUaGrant } from './opcua-assess.ts'
+import { type OpcUaDraftRule, opcuaEvidence, opcuaName, opcuaRuleNode } from './opcua-draft.ts'
 import { buildRules, type DraftRule, evidenceText } from './rules.ts'
 
 export interface Patch {
   text: string
   /** Rules that were added, with the conduit they were added to. */
-  added: { conduit: string; rule: DraftRule }[]
+  added: { conduit: string; rule: DraftRule | OpcUaDraftRule }[]
   decide: DecideItem[]
 }
 
@@ -46,14 +48,70 @@ export interface Granted {
  * @param policy the same, checked
  */
 export function patchPolicy(text: string, policy: Policy, baseline: BaselineFile, options: DraftOptions): Patch {
-  const { allow, decide } = assess(baseline, options)
+  const { allow, opcua, decide } = assess(baseline, options)
   const items: Omit<DecideItem, 'id'>[] = decide.filter(
-    ({ flow }) => flow === null || standing(policy, flow) !== 'allowed',
+    ({ flow, opcua }) =>
+      (flow === null || standing(policy, flow) !== 'allowed') &&
+      (opcua == null || opcuaStanding(policy, opcua) !== 'allowed'),
   )
   const wanted = allow.filter((flow) => standing(policy, flow) !== 'allowed').map((flow) => ({ flow }))
   const { text: patched, added, refused } = addRules(text, policy, wanted, { slack: options.slack, label: 'learned' })
   for (const { grant, why } of refused) items.push({ ...grant.flow, kind: 'out-of-place', why, flow: null })
-  return { text: patched, added, decide: numbered(items) }
+  const next = addOpcUa(
+    patched,
+    policy,
+    opcua.filter((grant) => opcuaStanding(policy, grant) !== 'allowed'),
+    items,
+  )
+  return { text: next.text, added: [...added, ...next.added], decide: numbered(items) }
+}
+
+/** Rules for services of OPC UA that no rule allows yet; what cannot be added is to be decided on. */
+function addOpcUa(
+  text: string,
+  policy: Policy,
+  grants: readonly OpcUaGrant[],
+  items: Omit<DecideItem, 'id'>[],
+): Pick<Patch, 'text' | 'added'> {
+  const nameOf = namesIn(policy)
+  const added: Patch['added'] = []
+  let patched = text
+  for (const grant of grants) {
+    const { row, services } = grant
+    const { client, target, port, first, last } = row
+    const found = between(policy, row, 'opcua')
+    let why = typeof found === 'string' ? found : null
+    if (typeof found !== 'string') {
+      const missing = services.filter((name) => opcuaStanding(policy, { ...grant, services: [name] }) !== 'allowed')
+      const rule = {
+        name: opcuaName({ ...grant, services: missing }, nameOf),
+        grants: [{ ...grant, services: missing }],
+      }
+      const lines = [`# learned:${opcuaEvidence(rule)}`]
+      const next = insert(patched, found.at, opcuaRuleNode(rule, nameOf), lines)
+      why = next === null ? 'its conduit has no list of rules to add to' : firstError(policy.file, next)
+      if (next !== null && why === null) {
+        patched = next
+        added.push({ conduit: found.conduit.id, rule })
+        continue
+      }
+    }
+    const requests = services.reduce((sum, name) => sum + (row.services[name] ?? 0), 0)
+    const nothing = { unit: null, function: null, sub: null, flow: null }
+    items.push({
+      kind: 'out-of-place',
+      client,
+      target,
+      port,
+      ...nothing,
+      requests,
+      first,
+      last,
+      why: why ?? '',
+      services,
+    })
+  }
+  return { text: patched, added }
 }
 
 export interface GrantOptions {
@@ -115,7 +173,10 @@ export function addRules(text: string, policy: Policy, grants: readonly Grant[],
     }
     for (const { rule, given } of drafted) {
       const partly = rule.evidence.some((one) => partial.has(one))
-      const next = insert(patched, place.path, rule, { partly, label: options.label, nameOf })
+      const comments = evidenceText(rule).map(
+        (line, n) => `# ${options.label}: ${partly && n === 0 ? 'among ' : ''}${line}`,
+      )
+      const next = insert(patched, place.path, ruleNode(rule, nameOf), comments)
       const why = next === null ? 'its conduit has no list of rules to add to' : firstError(policy.file, next)
       if (next === null || why !== null) {
         for (const grant of given) refused.push({ grant, why: why as string })
@@ -130,22 +191,32 @@ export function addRules(text: string, policy: Policy, grants: readonly Grant[],
 
 /** @returns the conduit that a flow belongs to; a sentence where there is none */
 export function placeOf(policy: Policy, flow: BaselineFlow): Place | string {
-  const [client, target] = [zoneOf(policy, flow.client), zoneOf(policy, flow.target)]
-  if (client === null) return `${flow.client} is in no zone of the policy`
-  if (target === null) return `${flow.target} is in no zone of the policy`
-  if (client === target) return `both are in zone ${client.id}: no conduit lies between them`
-  const between = modbusOf(policy).filter(
-    ({ conduit }) => conduit.connects.includes(client.id) && conduit.connects.includes(target.id),
-  )
-  const found = between.find((place) => leadsTo(policy, place, flow))
-  if (found === undefined) {
-    const port = between.length === 0 ? '' : ` on port ${flow.port}`
-    return `no conduit carries Modbus/TCP between ${client.id} and ${target.id}${port}`
-  }
-  if (found.protocol.rules.some((rule) => rule.fromProse)) {
+  const found = between(policy, flow, 'modbus')
+  if (typeof found === 'string') return found
+  const protocol = found.protocol as ModbusProtocol
+  if (protocol.rules.some((rule) => rule.fromProse)) {
     return `conduit ${found.conduit.id} has no rules but its direction, and ${functionText(flow.function, flow.sub)} is not in that`
   }
-  return { conduit: found.conduit.id, path: found.at, protocol: found.protocol }
+  return { conduit: found.conduit.id, path: found.at, protocol }
+}
+
+/** @returns the conduit between a client and a target that carries a protocol; a sentence where there is none */
+function between(
+  policy: Policy,
+  pair: Pick<BaselineFlow, 'client' | 'target' | 'port'>,
+  kind: 'modbus' | 'opcua',
+): ProtocolPlace | string {
+  const [client, target] = [zoneOf(policy, pair.client), zoneOf(policy, pair.target)]
+  if (client === null) return `${pair.client} is in no zone of the policy`
+  if (target === null) return `${pair.target} is in no zone of the policy`
+  if (client === target) return `both are in zone ${client.id}: no conduit lies between them`
+  const all = placesOf(policy, kind).filter(
+    ({ conduit }) => conduit.connects.includes(client.id) && conduit.connects.includes(target.id),
+  )
+  const found = all.find((place) => leadsTo(policy, place, pair))
+  if (found !== undefined) return found
+  const port = all.length === 0 ? '' : ` on port ${pair.port}`
+  return `no conduit carries ${kind === 'modbus' ? 'Modbus/TCP' : 'OPC UA'} between ${client.id} and ${target.id}${port}`
 }
 
 /** The zone of an asset with this address; else the zone of the smallest network that holds it. */
@@ -166,26 +237,19 @@ function zoneOf(policy: Policy, text: string): Zone | null {
   return best
 }
 
-interface Words {
-  /** Other rules allow some of the requests that this one rests on. */
-  partly: boolean
-  label: string
-  nameOf: (address: string) => string
-}
-
 /**
+ * @param comments lines above the rule, with their #
  * @returns the document with the rule behind the last of its conduit's; null where there is no list to add to
  */
 function insert(
   text: string,
   [i, j]: [number, number],
-  rule: DraftRule,
-  { partly, label, nameOf }: Words,
+  node: Record<string, unknown>,
+  comments: readonly string[],
 ): string | null {
   const document = parseDocument(text)
   const rules = document.getIn(['conduits', i, 'protocols_allowed', j, 'rules'], true) as YAMLSeq | undefined
   if (!isSeq(rules) || !rules.range) return null
-  const node = ruleNode(rule, nameOf)
   if (rules.flow === true || rules.items.length === 0) {
     const end = rules.range[1] - 1
     if (text[end] !== ']') return null
@@ -207,10 +271,7 @@ function insert(
     at = newline === -1 ? text.length : newline + 1
   }
   const eol = text.includes('\r\n') ? '\r\n' : '\n'
-  const lines = [
-    ...evidenceText(rule).map((line, n) => `# ${label}: ${partly && n === 0 ? 'among ' : ''}${line}`),
-    ...ruleLines(node),
-  ]
+  const lines = [...comments, ...ruleLines(node)]
   const block = lines.map((line) => `${indent}${line}${eol}`).join('')
   const head = text.slice(0, at)
   return `${head}${head.endsWith('\n') ? '' : eol}${block}${text.slice(at)}`

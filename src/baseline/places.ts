@@ -2,6 +2,7 @@
 import { parseAddress } from '../policy/address.ts'
 import { functionClass, isWrite } from '../protocols/modbus/function-codes.ts'
 import type { BaselineFlow } from './baseline-file.ts'
+import type { OpcUaGrant } from './opcua-assess.ts'
 
 export interface ProposedAsset {
   name: string
@@ -33,6 +34,7 @@ const PREFIX: Readonly<Record<string, string>> = {
   historian: 'HIST',
   hmi: 'HMI',
   'engineering-workstation': 'EWS',
+  'opcua-server': 'OPC',
 }
 
 /** A client that writes at most this share of its requests, or this often, writes rarely: an engineering workstation. */
@@ -41,21 +43,31 @@ const FEW_WRITES = { share: 0.01, number: 10 }
 /**
  * @param flows those that rules will allow
  * @param all all of the baseline: what a host tries tells its role, allowed or not
+ * @param opcua OPC UA that rules will allow
  */
-export function propose(flows: readonly BaselineFlow[], all: readonly BaselineFlow[] = flows): Places {
+export function propose(
+  modbus: readonly BaselineFlow[],
+  all: readonly BaselineFlow[] = modbus,
+  opcua: readonly OpcUaGrant[] = [],
+): Places {
+  const servers = opcua.map(asFlow)
+  const flows = [...modbus, ...servers]
   const { tiers, circular } = tiersOf(flows)
   const addresses = [...tiers.keys()].sort(byAddress)
   const numbers = new Map<string, number>()
   const assetOf = new Map<string, ProposedAsset>()
-  const targets = new Set(flows.map((flow) => flow.target))
+  const targets = new Set(modbus.map((flow) => flow.target))
+  const servicing = new Set(servers.map((flow) => flow.target))
   const asks = new Map<string, BaselineFlow[]>()
-  for (const flow of all) {
+  for (const flow of [...all, ...servers]) {
     const own = asks.get(flow.client)
     if (own === undefined) asks.set(flow.client, [flow])
     else own.push(flow)
   }
   for (const address of addresses) {
-    const role = roleOf(asks.get(address) ?? [], targets.has(address))
+    const own = asks.get(address) ?? []
+    const serves = servicing.has(address) && !targets.has(address)
+    const role = serves ? 'opcua-server' : roleOf(own, targets.has(address))
     const number = (numbers.get(role) ?? 0) + 1
     numbers.set(role, number)
     assetOf.set(address, { name: `${PREFIX[role]}-${String(number).padStart(2, '0')}`, address, role })
@@ -81,6 +93,16 @@ export function propose(flows: readonly BaselineFlow[], all: readonly BaselineFl
     if (!shared) zone.networks.push(subnet)
   }
   return { zones: [...zones.values()], assetOf, zoneOf, circular }
+}
+
+/** A grant as a flow that tells who asks whom, and whether it writes. */
+function asFlow({ row, services }: OpcUaGrant): BaselineFlow {
+  const { client, target, port, first, last } = row
+  const writes = services.some((name) => name === 'Write' || name === 'Call' || name === 'HistoryUpdate')
+  const requests = services.reduce((sum, name) => sum + (row.services[name] ?? 0), 0)
+  const none = { responses: 0, exceptions: {}, malformed: 0, deviations: {}, addresses: {}, values: {} }
+  const rate = { p50: 0, p99: 0, max: 0, seconds: [] }
+  return { client, target, port, unit: 0, function: writes ? 6 : 3, sub: null, requests, first, last, rate, ...none }
 }
 
 /** Targets that ask nobody are tier 0; a client is one above the highest of its targets. */

@@ -8,6 +8,7 @@
  */
 import { formatAddress } from '../policy/address.ts'
 import { Framer, type FrameSink, isChain } from './framer.ts'
+import { isChunked } from './opcua-reader.ts'
 import { PACKET, PACKET_OUTCOMES, PacketDecoder } from './packet.ts'
 
 const FIN = 1
@@ -35,6 +36,8 @@ export interface FlowSink extends FrameSink<Flow> {
   onOpen(flow: Flow, us: number): void
   /** Bytes of one direction are missing: 0 where their number is not known. */
   onGap(flow: Flow, fromClient: boolean, bytes: number, us: number): void
+  /** OPC UA: bytes of one direction, in order and once; the buffer is the caller's again on return. */
+  onBytes(flow: Flow, fromClient: boolean, buf: Uint8Array, from: number, to: number, us: number): void
   /** Closed, replaced, let go, or the capture has ended. */
   onClose(flow: Flow, us: number): void
 }
@@ -48,6 +51,8 @@ export interface StreamTally {
   /** TCP segments to or from none of the ports, or whose content is not Modbus. */
   otherTcp: number
   connections: number
+  /** Of these, OPC UA. */
+  opcua: number
   /** Connections whose beginning the capture does not have. */
   midstream: number
   /** Connections of which one direction alone was captured. */
@@ -95,6 +100,7 @@ export class Flow {
   readonly clientPort: number
   readonly targetPort: number
   readonly first: number
+  readonly protocol: 'modbus' | 'opcua'
   /** Both directions: client → target, target → client. */
   readonly client: Direction
   readonly target: Direction
@@ -109,7 +115,8 @@ export class Flow {
   state: unknown = null
   closed = false
 
-  constructor(sink: FlowSink, client: Endpoint, target: Endpoint, us: number) {
+  constructor(sink: FlowSink, protocol: Flow['protocol'], client: Endpoint, target: Endpoint, us: number) {
+    this.protocol = protocol
     this.clientAddress = client.address
     this.targetAddress = target.address
     this.clientPort = client.port
@@ -143,11 +150,15 @@ class Slot {
 }
 
 const BUCKETS = 1 << 16
+/** What the streams of a port are; 0: not followed. */
+const MODBUS = 1
+const OPCUA = 2
 
 export interface ReassemblyOptions {
-  /** TCP ports of targets. */
+  /** TCP ports of Modbus targets, and of OPC UA servers. */
   ports: Iterable<number>
-  /** Look for Modbus on every port. */
+  opcuaPorts?: Iterable<number>
+  /** Look for both on every port. */
   anyPort: boolean
 }
 
@@ -157,6 +168,7 @@ export class Reassembly {
     linkTypes: new Map(),
     otherTcp: 0,
     connections: 0,
+    opcua: 0,
     midstream: 0,
     oneDirection: 0,
     retransmitted: 0,
@@ -181,7 +193,8 @@ export class Reassembly {
   constructor(sink: FlowSink, options: ReassemblyOptions) {
     this.sink = sink
     this.anyPort = options.anyPort
-    for (const port of options.ports) this.isPort[port] = 1
+    for (const port of options.opcuaPorts ?? []) this.isPort[port] = OPCUA
+    for (const port of options.ports) this.isPort[port] = MODBUS
   }
 
   /** One captured packet; see `PacketSink`. */
@@ -353,20 +366,22 @@ export class Reassembly {
     if (!this.anyPort && this.isPort[decoder.destinationPort] === 0) return
     slot.aIsClient = this.fromA
     // On an unknown port the content decides.
-    if (this.isPort[decoder.destinationPort] === 1) this.open(slot, buf, us, true)
+    if (this.isPort[decoder.destinationPort] !== 0) this.open(slot, buf, us, this.isPort[decoder.destinationPort], true)
     else slot.probes = -1
   }
 
-  private open(slot: Slot, buf: Uint8Array, us: number, handshake: boolean): Flow {
+  private open(slot: Slot, buf: Uint8Array, us: number, protocol: number, handshake: boolean): Flow {
     const { decoder } = this
     const source = { address: addressAt(buf, decoder.source, decoder.v6), port: decoder.sourcePort }
     const destination = { address: addressAt(buf, decoder.destination, decoder.v6), port: decoder.destinationPort }
     const fromClient = slot.aIsClient === this.fromA
-    const flow = new Flow(this.sink, fromClient ? source : destination, fromClient ? destination : source, us)
+    const ends: [Endpoint, Endpoint] = fromClient ? [source, destination] : [destination, source]
+    const flow = new Flow(this.sink, protocol === OPCUA ? 'opcua' : 'modbus', ...ends, us)
     flow.handshake = handshake
     flow.incomplete = !handshake
     slot.flow = flow
     this.tally.connections++
+    if (protocol === OPCUA) this.tally.opcua++
     if (!handshake) this.tally.midstream++
     this.sink.onOpen(flow, us)
     return flow
@@ -375,15 +390,16 @@ export class Reassembly {
   /** A packet of a connection whose SYN was not seen, or whose content is still to tell what it is. */
   private adopt(slot: Slot, buf: Uint8Array, us: number): Flow | null {
     const { decoder } = this
-    const toPort = this.isPort[decoder.destinationPort] === 1
-    const fromPort = this.isPort[decoder.sourcePort] === 1
+    const toPort = this.isPort[decoder.destinationPort] !== 0
+    const fromPort = this.isPort[decoder.sourcePort] !== 0
     if ((decoder.flags & RST) !== 0) return null
     if (toPort || fromPort) {
       // Where both ports are a target's, the first packet is taken for the client's, unless it is a SYN's answer.
       const fromClient = toPort && !(fromPort && (decoder.flags & SYN) !== 0)
       slot.aIsClient = fromClient === this.fromA
       const accepted = !fromClient && (decoder.flags & (SYN | ACK)) === (SYN | ACK)
-      const flow = this.open(slot, buf, us, accepted)
+      const protocol = this.isPort[fromClient ? decoder.destinationPort : decoder.sourcePort]
+      const flow = this.open(slot, buf, us, protocol, accepted)
       // A target's SYN says where the client's stream begins, too: the client's own may come late or not at all.
       if (accepted) begin(flow.client, (decoder.acknowledged - 1) >>> 0)
       return flow
@@ -394,7 +410,8 @@ export class Reassembly {
       return null
     }
     const handshake = slot.probes === -1
-    const asRequest = isChain(buf, payload, payloadEnd, true, true, 1)
+    const asOpcUa = isChunked(buf, payload, payloadEnd)
+    const asRequest = asOpcUa || isChain(buf, payload, payloadEnd, true, true, 1)
     const asResponse = isChain(buf, payload, payloadEnd, false, true, 1)
     if (handshake) {
       // The client speaks first in Modbus.
@@ -403,7 +420,7 @@ export class Reassembly {
         this.tally.otherTcp++
         return null
       }
-      const flow = this.open(slot, buf, us, true)
+      const flow = this.open(slot, buf, us, asOpcUa ? OPCUA : MODBUS, true)
       flow.client.known = true
       flow.client.next = decoder.sequence
       flow.client.framer.synced = true
@@ -414,10 +431,10 @@ export class Reassembly {
       this.tally.otherTcp++
       return null
     }
-    // A write and its echo look alike: then the lower port is the target's.
-    const fromClient = asRequest && asResponse ? decoder.destinationPort < decoder.sourcePort : asRequest
+    // A write and its echo look alike, as chunks of OPC UA do: then the lower port is the target's.
+    const fromClient = asOpcUa || (asRequest && asResponse) ? decoder.destinationPort < decoder.sourcePort : asRequest
     slot.aIsClient = fromClient === this.fromA
-    return this.open(slot, buf, us, false)
+    return this.open(slot, buf, us, asOpcUa ? OPCUA : MODBUS, false)
   }
 
   private data(flow: Flow, direction: Direction, other: Direction, buf: Uint8Array, us: number): void {
@@ -470,7 +487,10 @@ export class Reassembly {
     us: number,
   ): void {
     direction.next = (direction.next + (to - from)) >>> 0
-    if (to > from) direction.framer.feed(buf, from, to, us)
+    if (to > from) {
+      if (flow.protocol === 'opcua') this.sink.onBytes(flow, direction === flow.client, buf, from, to, us)
+      else direction.framer.feed(buf, from, to, us)
+    }
     const missing = length - (to - from)
     if (missing > 0) {
       this.gap(flow, direction, missing, us)

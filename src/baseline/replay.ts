@@ -3,9 +3,12 @@ import { formatAddress } from '../policy/address.ts'
 import type { Policy } from '../policy/model.ts'
 import { describeRequest, describeResponse, type FrameFields } from '../protocols/modbus/describe.ts'
 import { describeFault } from '../protocols/modbus/faults.ts'
+import { FUNCTION, functionLabel } from '../protocols/opcua/services.ts'
+import type { OpcUaFields, OpcUaReport } from '../protocols/opcua/terms.ts'
 import { REASONS } from '../protocols/reason.ts'
 import { timeText } from './entry.ts'
 import { type Case, Judge, VERDICT, VERDICTS } from './judge.ts'
+import { type OpcUaCase, OpcUaJudge } from './opcua-judge.ts'
 import type { Flow, FlowSink } from './reassembly.ts'
 
 /** Groups beyond this number are counted together. */
@@ -26,11 +29,13 @@ export interface VerdictGroup {
   port: number
   unit: number | null
   function: number | null
+  /** OPC UA: the service; null for Modbus. */
+  service: string | null
   count: number
   first: string
   last: string
   /** The first such message, decoded. */
-  example: FrameFields | null
+  example: FrameFields | OpcUaFields | null
   /** What is wrong with it, or what would have been allowed in its place. */
   why: string
 }
@@ -76,6 +81,9 @@ interface Timed<T> {
 /** The verdicts of one policy. */
 class Docket {
   readonly judge: Judge
+  readonly opcua: OpcUaJudge
+  /** OPC UA: requests that would pass and be recorded. */
+  private recorded = 0
   readonly counts: ReplayCounts = {
     connections: 0,
     refused: 0,
@@ -94,6 +102,68 @@ class Docket {
 
   constructor(policy: Policy) {
     this.judge = new Judge(policy)
+    this.opcua = new OpcUaJudge(policy, (report, one, flow, us) => this.noteOpcUa(report, one, flow, us))
+  }
+
+  openOpcUa(flow: Flow, us: number): OpcUaCase {
+    const one = this.opcua.open(flow)
+    this.counts.connections++
+    if (!flow.handshake) this.counts.unjudged++
+    else if (!one.known) {
+      this.counts.refused++
+      const why =
+        one.line === null || one.line.protocol.port !== flow.targetPort
+          ? 'no conduit carries OPC UA between the two on this port'
+          : 'no rule for this client and target'
+      this.count('denied', 'connection', 'pair', one.line?.conduit.id ?? null, null, null, flow, us, null, why)
+    }
+    return one
+  }
+
+  private noteOpcUa(report: OpcUaReport, one: OpcUaCase, flow: Flow, us: number): void {
+    const { kind, reason, rule, fn, detail } = report
+    if (kind === 'opened' || kind === 'downgraded') return
+    const at = one.line?.protocol.rules[rule] ?? null
+    const name = at?.name ?? null
+    const recorded = at?.mode === 'monitor'
+    if (recorded && kind === 'request') this.recorded++
+    const verdict = recorded ? 'recorded' : 'denied'
+    const what = kind === 'channel' ? 'connection' : kind
+    if (what === 'connection' && one.known && !recorded) this.counts.refused++
+    const why = one.known ? REASONS[reason] : 'pair'
+    const service = fn === FUNCTION.unknown ? null : functionLabel(fn)
+    this.count(verdict, what, why, one.line?.conduit.id ?? null, name, service, flow, us, report.fields(), detail)
+  }
+
+  private count(
+    verdict: VerdictGroup['verdict'],
+    kind: MessageKind,
+    reason: string,
+    conduit: string | null,
+    rule: string | null,
+    service: string | null,
+    flow: Flow,
+    us: number,
+    example: OpcUaFields | null,
+    why: string,
+  ): void {
+    const names = place(flow)
+    const key = ['opcua', verdict, kind, reason, conduit, rule, service, names.client, names.target, names.port].join(
+      '\n',
+    )
+    const known = this.groups.get(key)
+    if (known !== undefined) {
+      known.group.count++
+      known.first = Math.min(known.first, us)
+      known.last = Math.max(known.last, us)
+      return
+    }
+    if (this.groups.size === MAX_GROUPS) {
+      this.more++
+      return
+    }
+    const group = { verdict, kind, conduit, rule, reason, ...names, unit: null, function: null, service, count: 1 }
+    this.groups.set(key, { first: us, last: us, group: { ...group, first: '', last: '', example, why } })
   }
 
   open(flow: Flow, us: number): Case {
@@ -160,6 +230,7 @@ class Docket {
         ...place(flow),
         unit: unit < 0 ? null : unit,
         function: code < 0 ? null : kind === 'response' ? code & 0x7f : code,
+        service: null,
         count: 1,
         first: '',
         last: '',
@@ -175,8 +246,30 @@ class Docket {
     return kind === 'response' ? judge.detail : judge.explain(one, code)
   }
 
+  /** OPC UA: requests that would be denied, by pair and service. */
+  deniedServices(): Map<string, VerdictGroup> {
+    const all = new Map<string, VerdictGroup>()
+    for (const group of sorted(this.groups.values())) {
+      if (group.service === null || group.kind !== 'request' || group.verdict !== 'denied') continue
+      const key = [group.client, group.target, group.port, group.service].join(' ')
+      const known = all.get(key)
+      all.set(key, known === undefined ? group : { ...known, count: known.count + group.count })
+    }
+    return all
+  }
+
   result(): ReplayResult {
-    const { judge, counts } = this
+    const { judge, recorded } = this
+    const opcua = this.opcua.counts()
+    const counts = {
+      ...this.counts,
+      requests: this.counts.requests + opcua.requests,
+      allowed: this.counts.allowed + opcua.requests - opcua.wouldDeny,
+      denied: this.counts.denied + opcua.wouldDeny - recorded,
+      recorded: this.counts.recorded + recorded,
+      responses: this.counts.responses + opcua.responses,
+      responsesDenied: this.counts.responsesDenied + opcua.responsesWouldDeny,
+    }
     counts.tolerated = judge.tolerated
     counts.unanswered = judge.unanswered
     return { policy: judge.policy, counts, groups: sorted(this.groups.values()), more: this.more }
@@ -211,16 +304,37 @@ export class Replay implements FlowSink {
   }
 
   onOpen(flow: Flow, us: number): void {
-    flow.state = [this.docket.open(flow, us), this.other?.open(flow, us) ?? null]
+    const begin = (docket: Docket): Case | OpcUaCase =>
+      flow.protocol === 'opcua' ? docket.openOpcUa(flow, us) : docket.open(flow, us)
+    flow.state = [begin(this.docket), this.other === null ? null : begin(this.other)]
   }
 
   onClose(flow: Flow): void {
+    if (flow.protocol === 'opcua') {
+      this.lose(flow)
+      return
+    }
     const [one, two] = flow.state as [Case, Case | null]
     this.docket.judge.close(one)
     if (two !== null) this.other?.judge.close(two)
   }
 
-  onGap(): void {}
+  onGap(flow: Flow): void {
+    // What comes behind a gap is of a channel whose state is not known.
+    if (flow.protocol === 'opcua' && this.lose(flow)) this.docket.counts.unjudged++
+  }
+
+  private lose(flow: Flow): boolean {
+    const [one, two] = flow.state as [OpcUaCase, OpcUaCase | null]
+    if (two !== null) this.other?.opcua.lose(two)
+    return this.docket.opcua.lose(one)
+  }
+
+  onBytes(flow: Flow, fromClient: boolean, buf: Uint8Array, from: number, to: number, us: number): void {
+    const [one, two] = flow.state as [OpcUaCase, OpcUaCase | null]
+    this.docket.opcua.bytes(one, fromClient, buf, from, to, us)
+    if (two !== null) this.other?.opcua.bytes(two, fromClient, buf, from, to, us)
+  }
 
   onGarbage(flow: Flow, fromClient: boolean, buf: Uint8Array, at: number, end: number, us: number): void {
     this.onFrame(flow, fromClient, buf, at, end, us)
@@ -263,6 +377,7 @@ export class Replay implements FlowSink {
         ...place(flow),
         unit: unit < 0 ? null : unit,
         function: code < 0 ? null : code,
+        service: null,
         count: 1,
         first: '',
         last: '',
@@ -282,6 +397,21 @@ export class Replay implements FlowSink {
   }
 
   differences(): Difference[] {
-    return sorted(this.changed.values())
+    return [...sorted(this.changed.values()), ...this.opcuaDifferences()].sort((a, b) => b.count - a.count)
+  }
+
+  /** By pair and service: how many requests more, or fewer, would be denied. */
+  private opcuaDifferences(): Difference[] {
+    if (this.other === null) return []
+    const [before, after] = [this.other.deniedServices(), this.docket.deniedServices()]
+    return [...new Set([...before.keys(), ...after.keys()])].flatMap((key): Difference[] => {
+      const [was, is] = [before.get(key), after.get(key)]
+      const change = (is?.count ?? 0) - (was?.count ?? 0)
+      const group = (change > 0 ? is : was) as VerdictGroup
+      const { verdict: _, kind: __, ...rest } = group ?? {}
+      if (change === 0 || group === undefined) return []
+      const [from, to] = change > 0 ? (['allowed', 'denied'] as const) : (['denied', 'allowed'] as const)
+      return [{ ...rest, before: from, after: to, allowedBy: null, count: Math.abs(change) }]
+    })
   }
 }

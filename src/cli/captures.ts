@@ -24,23 +24,29 @@ export function requirePolicy(file: string): Policy {
   throw new Refused([...errors.map(formatFinding), `${file} has errors; "headgate check" shows all`].join('\n'))
 }
 
-/** Ports of targets: 502, those that the policies name, and those asked for. */
-export function portsOf(policies: readonly Policy[], asked: readonly number[]): number[] {
-  const ports = new Set([502, ...asked])
+/** Ports of targets: 502, and 4840 for OPC UA; those that the policies name, and those asked for. */
+export function portsOf(
+  policies: readonly Policy[],
+  asked: readonly number[],
+  askedOpcUa: readonly number[],
+): { ports: number[]; opcuaPorts: number[] } {
+  const ports = { modbus: new Set([502, ...asked]), opcua: new Set([4840, ...askedOpcUa]) }
   for (const policy of policies) {
     for (const { protocols } of policy.conduits) {
-      for (const protocol of protocols) if (protocol.kind === 'modbus') ports.add(protocol.port)
+      for (const protocol of protocols) if (protocol.kind !== 'other') ports[protocol.kind].add(protocol.port)
     }
-    for (const { target } of policy.gateway?.listeners ?? []) ports.add(target.port)
+    for (const { protocol, target } of policy.gateway?.listeners ?? []) ports[protocol].add(target.port)
   }
-  return [...ports]
+  for (const port of asked) ports.opcua.delete(port)
+  for (const port of askedOpcUa) ports.modbus.delete(port)
+  return { ports: [...ports.modbus], opcuaPorts: [...ports.opcua] }
 }
 
 /** Reads all captures into one sink, with a progress bar, and says on stderr what each one had. */
 export async function readCaptures(
   names: readonly string[],
   sink: FlowSink,
-  options: { ports: number[]; anyPort: boolean },
+  options: { ports: number[]; opcuaPorts: number[]; anyPort: boolean },
 ): Promise<Ingested[]> {
   const progress = new Progress()
   const read: Ingested[] = []

@@ -50,9 +50,13 @@ async function learnFrom(flags: LearnFlags): Promise<number> {
     baselines.push(learned)
   }
   if (pcap.length > 0) {
-    const ports = portsOf(policy === null ? [] : [policy], (flags.port ?? []).map(parsePort))
+    const ports = portsOf(
+      policy === null ? [] : [policy],
+      (flags.port ?? []).map(parsePort),
+      (flags.opcuaPort ?? []).map(parsePort),
+    )
     const collector = new BaselineCollector()
-    const sources = await readCaptures(pcap, collector, { ports, anyPort: flags.anyPort })
+    const sources = await readCaptures(pcap, collector, { ...ports, anyPort: flags.anyPort })
     const baseline = collector.toFile()
     baseline.sources = sources.map(({ name, packets, bytes, first, last, notes }) => ({
       name,
@@ -80,9 +84,16 @@ async function learnFrom(flags: LearnFlags): Promise<number> {
   const mergeAlone =
     pcap.length + evidence.length === 0 &&
     [flags.policy, flags.output, flags.baseline].every((one) => one === undefined)
+  const messages = baseline.opcua.flatMap((one) => Object.values(one.services)).reduce((sum, n) => sum + n, 0)
+  if (baseline.opcua.length > 0) {
+    const pairs = plural(baseline.opcua.length, 'pair')
+    process.stderr.write(`${plural(messages, 'OPC UA request')} of ${pairs} of client and server\n`)
+  }
   if (flags.baseline === '-' || mergeAlone) process.stdout.write(json())
-  if (requests === 0 && baseline.connections.length === 0) {
-    process.stderr.write('headgate: no Modbus traffic found; --port and --any-port say where to look for it\n')
+  if (requests === 0 && baseline.connections.length + baseline.opcua.length === 0) {
+    process.stderr.write(
+      'headgate: no Modbus or OPC UA traffic found; --port and --any-port say where to look for it\n',
+    )
     return 1
   }
   if (mergeAlone || (flags.baseline === '-' && flags.output === undefined)) return 0

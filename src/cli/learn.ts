@@ -10,6 +10,7 @@ export interface LearnFlags {
   output?: string
   baseline?: string
   port?: string[]
+  opcuaPort?: string[]
   anyPort: boolean
   slack?: string
   rare?: string
@@ -30,7 +31,8 @@ export function learn(program: Command): void {
     .option('-o, --output <file>', 'where the policy goes; default: standard output')
     .option('--baseline <file>', 'where the baseline goes (JSON); - is standard output, in place of the policy')
     .option('--port <port...>', 'more TCP ports of targets, beside 502 and those of the policy')
-    .option('--any-port', 'look for Modbus on every port, by content', false)
+    .option('--opcua-port <port...>', 'more TCP ports of OPC UA servers, beside 4840 and those of the policy')
+    .option('--any-port', 'look for Modbus and OPC UA on every port, by content', false)
     .option('--slack <n>', 'reads: join ranges with at most this many unused addresses between them (8)')
     .option('--rare <n>', 'a write seen fewer times than this has to be decided on (10)')
     .option('--force', 'overwrite files that exist', false)

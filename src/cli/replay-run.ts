@@ -6,6 +6,7 @@ import { formatAddress } from '../policy/address.ts'
 import type { Policy } from '../policy/model.ts'
 import type { FrameFields } from '../protocols/modbus/describe.ts'
 import { functionName } from '../protocols/modbus/function-codes.ts'
+import type { OpcUaFields } from '../protocols/opcua/terms.ts'
 import { parsePort, portsOf, Refused, readCaptures, requirePolicy } from './captures.ts'
 import type { ReplayFlags } from './replay.ts'
 
@@ -21,9 +22,9 @@ export async function runReplay(file: string, flags: ReplayFlags): Promise<numbe
     const policy = requirePolicy(file)
     const other = flags.compare === undefined ? null : requirePolicy(flags.compare)
     const policies = other === null ? [policy] : [policy, other]
-    const ports = portsOf(policies, (flags.port ?? []).map(parsePort))
+    const ports = portsOf(policies, (flags.port ?? []).map(parsePort), (flags.opcuaPort ?? []).map(parsePort))
     const sink = new Replay(policy, other)
-    const sources = await readCaptures(flags.pcap, sink, { ports, anyPort: flags.anyPort })
+    const sources = await readCaptures(flags.pcap, sink, { ...ports, anyPort: flags.anyPort })
     const result = sink.result()
     const print = flags.format === 'json' ? printJson : printText
     print(sources, result, sink.otherResult(), sink.differences())
@@ -134,19 +135,22 @@ const span = ({ first, last }: { first: string; last: string }): string =>
   first === last ? first : `${first} to ${last}`
 
 function flowText(
-  one: { client: string; target: string; port: number; unit: number | null; function: number | null },
+  one: Pick<VerdictGroup, 'client' | 'target' | 'port' | 'unit' | 'function' | 'service'>,
   names: ReadonlyMap<string, string>,
 ): string {
   const host = (address: string): string => (names.has(address) ? `${names.get(address)} (${address})` : address)
-  const port = one.port === 502 ? '' : ` port ${one.port}`
+  const usual = one.port === 502 || one.port === 4840
+  const port = usual ? '' : ` port ${one.port}`
   const unit = one.unit === null ? '' : ` unit ${one.unit}`
   const code = one.function === null ? '' : ` ${functionName(one.function)} (${one.function})`
-  return `${host(one.client)} -> ${host(one.target)}${port}${unit}${code}`
+  const service = one.service === null ? '' : ` ${one.service}`
+  return `${host(one.client)} -> ${host(one.target)}${port}${unit}${code}${service}`
 }
 
 /** `transaction 7, unit 1, write-single-register, address 100, quantity 1, values 5`. */
-function exampleText(fields: FrameFields): string {
-  const labels: [keyof FrameFields, string][] = [
+function exampleText(all: FrameFields | OpcUaFields): string {
+  const fields = all as Record<string, unknown>
+  const labels: [keyof FrameFields | keyof OpcUaFields, string][] = [
     ['transaction_id', 'transaction'],
     ['unit_id', 'unit'],
     ['function', ''],
@@ -157,10 +161,17 @@ function exampleText(fields: FrameFields): string {
     ['write_quantity', 'write quantity'],
     ['values', 'values'],
     ['exception_code', 'exception'],
+    ['security_policy', 'policy'],
+    ['security_mode', 'mode'],
+    ['node', 'node'],
+    ['method', 'method'],
+    ['attribute', 'attribute'],
+    ['value', 'value'],
+    ['endpoint_url', 'endpoint'],
     ['length', 'bytes'],
   ]
   return labels
-    .filter(([key]) => fields[key] !== undefined)
+    .filter(([key]) => fields[key] !== undefined && fields[key] !== '')
     .map(([key, label]) => `${label} ${fields[key]}`.trim())
     .join(', ')
 }

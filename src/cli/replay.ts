@@ -6,6 +6,7 @@ export interface ReplayFlags {
   pcap: string[]
   compare?: string
   port?: string[]
+  opcuaPort?: string[]
   anyPort: boolean
   format: 'text' | 'json'
 }
@@ -19,7 +20,8 @@ export function replay(program: Command): void {
     .requiredOption('--pcap <file...>', 'captures: pcap or pcapng, gzip or not; - is standard input')
     .option('--compare <other>', 'show what changes from this policy (say, the one in force)')
     .option('--port <port...>', 'more TCP ports of targets, beside 502 and those of the policies')
-    .option('--any-port', 'look for Modbus on every port, by content', false)
+    .option('--opcua-port <port...>', 'more TCP ports of OPC UA servers, beside 4840 and those of the policy')
+    .option('--any-port', 'look for Modbus and OPC UA on every port, by content', false)
     .addOption(new Option('--format <format>', 'how to print the result').choices(['text', 'json']).default('text'))
     .action(async (policy: string, flags: ReplayFlags) => {
       const { runReplay } = await import('./replay-run.ts')

@@ -418,7 +418,7 @@ t.test('a patch adds rules, and changes nothing else', async (t) => {
     fresh.join('\n'),
   )
   t.notOk(
-    added.some(({ rule }) => rule.from.includes(HISTORIAN)),
+    added.some(({ rule }) => 'from' in rule && rule.from.includes(HISTORIAN)),
     'what is allowed is not added again',
   )
   t.notMatch(text, /learned: among/, 'nothing of these flows was allowed before')
@@ -600,5 +600,5 @@ t.test('the command line: one clear line, exit 2, and nothing written', async (t
     t.match(results[i], { code: 2, err: line, out: '' }, args.slice(0, 3).join(' '))
   }
   t.notOk(existsSync(out))
-  t.match(results.at(-1), { code: 1, err: /no Modbus traffic found/ })
+  t.match(results.at(-1), { code: 1, err: /no Modbus or OPC UA traffic found/ })
 })
