@@ -11,7 +11,15 @@ import { attributeName } from './attributes.ts'
 import { Cursor } from './binary.ts'
 import { NodeSet, type NodeTerms } from './node-id.ts'
 import { hasNodes, RequestWalker } from './requests.ts'
-import { FUNCTIONS, functionOfRequest, REQUEST, SERVICES, serviceOf } from './services.ts'
+import {
+  FUNCTIONS,
+  functionOfRequest,
+  OPCUA_SERVICE_GROUPS,
+  REQUEST,
+  SERVICES,
+  serviceOf,
+  servicesIn,
+} from './services.ts'
 import type { SessionContext } from './session-context.ts'
 import { valuesKeep } from './values.ts'
 
@@ -524,7 +532,7 @@ export class RuleTable {
     if (terms.action === 'deny') return `rule "${terms.name}" denies it`
     switch (reason) {
       case REASON.service:
-        return `services allowed: ${list(terms.services.map((id) => serviceOf(id)?.name ?? `${id}`))}`
+        return `services allowed: ${list(serviceNames(terms.services))}`
       case REASON.node:
         if (typeId === REQUEST.Call && terms.methods !== null) {
           return `methods allowed: ${list(terms.methods.map(({ text }) => text))}`
@@ -544,6 +552,18 @@ export class RuleTable {
         return ''
     }
   }
+}
+
+/** Groups where a rule has all of one, services by their names where it has some. */
+function serviceNames(services: readonly number[]): string[] {
+  const names: string[] = []
+  for (const group of OPCUA_SERVICE_GROUPS) {
+    const ids = servicesIn(group)
+    const has = ids.filter((id) => services.includes(id))
+    if (has.length === ids.length) names.push(group)
+    else names.push(...has.map((id) => serviceOf(id)?.name ?? `${id}`))
+  }
+  return names
 }
 
 const valueText = ({ node, min, max }: { node: NodePattern; min: number | null; max: number | null }): string =>
