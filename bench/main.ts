@@ -1,13 +1,13 @@
 /**
  * `npm run bench [-- SECTION… --full --rounds N --seconds S]`: how fast Headgate is on this machine, beside what others
- * use. Prints Markdown. Sections: decoder proxy connections latency memory records learn soak.
+ * use. Prints Markdown. Sections: decoder proxy connections latency memory records learn opcua soak.
  */
 import { parseArgs } from 'node:util'
 import { contenders } from './contenders.ts'
 import { gccVersion, machineClass } from './machine.ts'
 import { say } from './stats.ts'
 
-const SECTIONS = ['decoder', 'proxy', 'connections', 'latency', 'memory', 'records', 'learn', 'soak']
+const SECTIONS = ['decoder', 'proxy', 'connections', 'latency', 'memory', 'records', 'learn', 'opcua', 'soak']
 const DEFAULT = ['decoder', 'proxy', 'connections', 'latency', 'memory']
 
 const { values, positionals } = parseArgs({
@@ -44,5 +44,6 @@ for (const section of SECTIONS) {
   else if (section === 'memory') await (await import('./memory.ts')).memory()
   else if (section === 'records') await (await import('./records.ts')).records()
   else if (section === 'learn') (await import('./learn.ts')).learn(full ? 1000 : 200)
+  else if (section === 'opcua') await (await import('./opcua.ts')).opcua({ rounds, seconds })
   else await (await import('./soak.ts')).soak(full ? 10 : 1)
 }
