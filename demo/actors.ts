@@ -12,13 +12,15 @@ const ModbusRTU = ModbusSerial as unknown as typeof ModbusSerial.default
 export type Outcome =
   | { kind: 'answer'; text: string }
   | { kind: 'exception'; code: number }
+  /** OPC UA: the name of a status code. */
+  | { kind: 'status'; name: string }
   | { kind: 'closed' }
   | { kind: 'silence' }
 
 export interface Step {
   what: string
-  /** `answer`, `closed`, or the exception code that should come. */
-  expect: 'answer' | 'closed' | number
+  /** `answer`, `closed`, or the exception code or the name of the status that should come. */
+  expect: string | number
   /** The reason that Headgate should give for a denial. */
   reason?: string
   run(): Promise<Outcome>

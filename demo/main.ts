@@ -5,6 +5,9 @@
  *     npm start -- --once       one round; exits 0 only if every outcome was the expected one
  */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -12,10 +15,12 @@ import { parseArgs, styleText } from 'node:util'
 import { loadPolicy } from '../src/policy/load.ts'
 import { exceptionName } from '../src/protocols/modbus/exception-codes.ts'
 import { type Actor, engineer, historian, intruder, type Outcome, type Step, stranger } from './actors.ts'
+import { joinPolicies, leaks, type OpcUaPart, reached, startOpcUaPart } from './opcua.ts'
 import { type Plc, startPlc } from './plant.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-const POLICY = 'policies/refinery.yaml'
+/** Carried side by side by one gateway. */
+const POLICIES = ['policies/refinery.yaml', 'policies/opcua-line.yaml', 'policies/opcua-inspect.yaml']
 const ROUND_MS = 4000
 
 interface Tally {
@@ -25,73 +30,86 @@ interface Tally {
 
 async function main(): Promise<number> {
   const { values: options } = parseArgs({ options: { once: { type: 'boolean', default: false } } })
-  const { policy } = loadPolicy(`${root}${POLICY}`)
-  const gatewaySection = policy?.gateway
-  if (!policy || !gatewaySection?.metrics) throw new Error(`${POLICY} is not usable: npx headgate check ${POLICY}`)
-
+  const directory = mkdtempSync(join(tmpdir(), 'headgate-demonstration-'))
+  const file = joinPolicies(
+    directory,
+    POLICIES.map((name) => `${root}${name}`),
+  )
   const plcs: Plc[] = []
   const stopping = new AbortController()
   let gateway: Headgate | undefined
+  let opcua: OpcUaPart | undefined
   const actors: Actor[] = []
   const stop = (): void => stopping.abort()
   process.on('SIGINT', stop).on('SIGTERM', stop)
   try {
-    for (const { target } of gatewaySection.listeners) plcs.push(await startPlc(target.name, target.host, target.port))
-    gateway = await Headgate.start()
-    const [front] = gatewaySection.listeners
-    for (const actor of [historian, engineer, intruder, stranger]) actors.push(await actor(front.listen))
-    const { metrics } = gatewaySection
+    const { policy } = loadPolicy(file)
+    const { listeners, metrics } = policy?.gateway ?? { listeners: [], metrics: null }
+    if (!policy || metrics === null) throw new Error(`a policy is not usable: npx headgate check ${POLICIES.join(' ')}`)
+    const modbus = listeners.filter(({ protocol }) => protocol === 'modbus')
+    for (const { target } of modbus) plcs.push(await startPlc(target.name, target.host, target.port))
+    opcua = await startOpcUaPart(directory, policy)
+    gateway = await Headgate.start(file)
+    for (const actor of [historian, engineer, intruder, stranger]) actors.push(await actor(modbus[0].listen))
+    actors.push(...opcua.actors)
     const page = `http://${metrics.host}:${metrics.port}`
     say('')
-    say(`  ${bold('Headgate')} stands between the operations zone and two PLCs, by ${POLICY}, and enforces.`)
-    for (const one of gatewaySection.listeners) {
+    say(`  ${bold('Headgate')} stands before two PLCs and two OPC UA servers, by ${POLICIES.join(', ')}, and enforces.`)
+    for (const { target, listen, protocol } of listeners) {
+      const handling = policy.conduits.flatMap(({ protocols }) => protocols).find(({ kind }) => kind === protocol)
+      const name = handling?.kind === 'opcua' ? 'OPC UA' : 'Modbus'
       say(
-        `  ${one.target.name.padEnd(8)} ${one.target.host}:${one.target.port}   through ${one.listen.host}:${one.listen.port}`,
+        `  ${target.name.padEnd(8)} ${`${target.host}:${target.port}`.padEnd(18)} ${name}, through ${listen.host}:${listen.port}`,
       )
     }
     say(`  metrics  ${page}/metrics   health ${page}/readyz`)
     say('')
     const tally: Tally = { steps: 0, unexpected: [] }
+    const plant: Plant = { plcs, opcua }
     do {
-      for (const actor of actors) await round(actor, plcs, gateway, tally, stopping.signal)
+      for (const actor of actors) await round(actor, plant, gateway, tally, stopping.signal)
       if (!options.once) await sleep(ROUND_MS, undefined, { signal: stopping.signal }).catch(() => {})
     } while (!options.once && !stopping.signal.aborted && gateway.running)
     if (!gateway.running) tally.unexpected.push('the gateway has ended')
     if (options.once) await check(page, plcs, tally)
+    tally.unexpected.push(...leaks(opcua.plants))
     summary(tally)
     return tally.unexpected.length === 0 ? 0 : 1
   } finally {
     for (const actor of actors) await actor.close()
     await gateway?.stop()
+    await opcua?.close()
     for (const plc of plcs) plc.close()
+    rmSync(directory, { recursive: true, force: true })
   }
 }
 
+interface Plant {
+  plcs: readonly Plc[]
+  opcua: OpcUaPart
+}
+
 /** One after another, so that what Headgate says of a request stands beneath it. */
-async function round(
-  actor: Actor,
-  plcs: readonly Plc[],
-  gateway: Headgate,
-  tally: Tally,
-  signal: AbortSignal,
-): Promise<void> {
+async function round(actor: Actor, plant: Plant, gateway: Headgate, tally: Tally, signal: AbortSignal): Promise<void> {
   for (const step of actor.steps) {
     if (signal.aborted) return
-    const writes = sum(plcs)
+    const before = changes(plant)
     gateway.takeEvents()
     const outcome = await step.run()
     tally.steps++
     const expected = asExpected(step, outcome)
-    const leaked = step.expect !== 'answer' && sum(plcs) !== writes
-    const who = `${actor.name.padEnd(10)} ${actor.address.padEnd(12)} → ${actor.target}`
+    const leaked = step.expect !== 'answer' && changes(plant) !== before
+    const who = `${actor.name.padEnd(11)} ${actor.address.padEnd(12)} → ${actor.target}`
     say(`${now()}  ${who}  ${step.what.padEnd(42)} ${mark(outcome)}${expected ? '' : red('  NOT EXPECTED')}`)
     if (!expected) tally.unexpected.push(`${actor.name} ${step.what}: ${plain(outcome)}, expected ${step.expect}`)
-    if (leaked) tally.unexpected.push(`${actor.name} ${step.what}: it reached the PLC`)
+    if (leaked) tally.unexpected.push(`${actor.name} ${step.what}: it reached the target`)
     if (step.reason !== undefined && !told.has(step)) await explain(gateway, step.reason)
     told.add(step)
   }
 }
 
+/** Writes and calls that have come through. */
+const changes = ({ plcs, opcua }: Plant): number => sum(plcs) + reached(opcua.plants)
 const sum = (plcs: readonly Plc[]): number => plcs.reduce((total, plc) => total + plc.requests.write, 0)
 
 /** What Headgate recorded of a step. Alike events are told once a minute, so each step waits for its own but once. */
@@ -110,9 +128,8 @@ async function explain(gateway: Headgate, reason: string): Promise<void> {
 }
 
 function asExpected(step: Step, outcome: Outcome): boolean {
-  return typeof step.expect === 'number'
-    ? outcome.kind === 'exception' && outcome.code === step.expect
-    : outcome.kind === step.expect
+  if (outcome.kind === 'exception') return outcome.code === step.expect
+  return outcome.kind === 'status' ? outcome.name === step.expect : outcome.kind === step.expect
 }
 
 function plain(outcome: Outcome): string {
@@ -120,6 +137,7 @@ function plain(outcome: Outcome): string {
   if (outcome.kind === 'exception') {
     return `exception ${outcome.code.toString(16).padStart(2, '0').toUpperCase()} ${exceptionName(outcome.code)}`
   }
+  if (outcome.kind === 'status') return outcome.name
   return outcome.kind === 'closed' ? 'connection closed' : 'no answer'
 }
 
@@ -134,7 +152,7 @@ async function check(page: string, plcs: readonly Plc[], tally: Tally): Promise<
   const count = denied.reduce((total, [, figure]) => total + Number(figure), 0)
   say('')
   say(`  headgate_requests_total: ${count} denied; writes that reached the PLCs: ${sum(plcs)}`)
-  if (count < 9) tally.unexpected.push(`the metrics page counts ${count} denied requests, expected 9 or more`)
+  if (count < 16) tally.unexpected.push(`the metrics page counts ${count} denied requests, expected 16 or more`)
 }
 
 function summary(tally: Tally): void {
@@ -163,9 +181,9 @@ class Headgate {
     this.child = child
   }
 
-  static start(): Promise<Headgate> {
+  static start(policy: string): Promise<Headgate> {
     // Its own process group: Ctrl-C reaches the demonstration, which then stops the gateway in order.
-    const child = spawn(process.execPath, [`${root}bin/headgate.js`, 'run', `${root}${POLICY}`], {
+    const child = spawn(process.execPath, [`${root}bin/headgate.js`, 'run', policy], {
       stdio: ['ignore', 'pipe', 'inherit'],
       detached: true,
     })
