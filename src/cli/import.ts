@@ -3,6 +3,8 @@ import { type Command, Option } from 'commander'
 
 export interface ImportFlags {
   output?: string
+  /** Document whose gateway keeps the hash of what was imported. */
+  record?: string
   format: 'text' | 'json'
 }
 
@@ -16,11 +18,12 @@ export function importing(program: Command): void {
     )
     .argument('<file>', 'configuration, as `show running-config` prints it')
     .option('-o, --output <file>', 'write the document to a new file instead of stdout')
+    .option('--record <policy>', "record the new file's hash in the evidence of this document's gateway; with --output")
     .addOption(
       new Option('--format <format>', 'how to print what has no equivalent').choices(['text', 'json']).default('text'),
     )
     .action(async (file: string, flags: ImportFlags) => {
       const { runImport } = await import('./import-run.ts')
-      process.exitCode = runImport(file, flags)
+      process.exitCode = await runImport(file, flags)
     })
 }

@@ -1,7 +1,11 @@
 /** `headgate import`, `render` and `compare` as a person and a pipeline see them. */
 import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { freePort } from '../support/gateway.ts'
+import { document, Headgate } from '../support/headgate.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const START = `import('${root}src/cli/main.ts').then((cli) => cli.main(['node', 'headgate', ...process.argv.slice(1)]))`
@@ -37,6 +41,23 @@ t.test('import, check, render, compare', async (t) => {
   t.equal(headgate('check', file).code, 0)
   t.equal(headgate('import', 'isa3000', FIREWALL).out.split('\n')[0].includes('headgate import isa3000'), true)
   t.match(headgate('import', 'isa3000', FIREWALL, '--output', file), { code: 2, err: /it is there already/ })
+  const keeper = `${directory}/keeper.yaml`
+  const evidence = `${directory}/evidence`
+  const port = await freePort('127.0.0.1')
+  const modbus = { rules: [{ name: 'r', from: ['127.0.0.0/8'], to: ['127.0.0.0/8'], functions: [3] }] }
+  const listeners = { [`127.0.0.1:${port}`]: '127.0.0.1:1' }
+  writeFileSync(keeper, JSON.stringify(document({ modbus, listeners, gateway: { evidence: { directory: evidence } } })))
+  const gateway = Headgate.run(t, keeper)
+  await gateway.ready()
+  await gateway.stop()
+  const recorded = headgate('import', 'isa3000', FIREWALL, '--output', `${directory}/again.yaml`, '--record', keeper)
+  t.match(recorded, { code: 0, err: /again\.yaml: hash recorded / })
+  const sha256 = createHash('sha256')
+    .update(readFileSync(`${directory}/again.yaml`))
+    .digest('hex')
+  const shown = headgate('evidence', 'show', '--event', 'artefact.recorded', '--format', 'json', evidence)
+  t.match(shown.out, new RegExp(`"kind":"import".*"${sha256}"|"${sha256}".*"kind":"import"`))
+  t.match(headgate('import', 'isa3000', FIREWALL, '--record', keeper), { code: 2, err: /expected --output/ })
   t.match(headgate('import', 'isa3000', DOCUMENT), { code: 2, err: /no configuration of an ASA/ })
   t.equal(headgate('compare', file, FIREWALL).code, 0)
   const rendered = headgate('render', 'isa3000', file)

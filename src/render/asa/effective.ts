@@ -4,7 +4,8 @@
  */
 import { ANY_ADDRESS, blockSpans, difference, type Flow, flow, isEmpty, meet } from '../flows.ts'
 import { EMPTY, intersect, overlaps, type Spans, subtract, union } from '../sets.ts'
-import type { AsaConfig, Entry, Interface, Traffic } from './config.ts'
+import type { AsaConfig, Entry, Interface } from './config.ts'
+import type { Traffic } from './words.ts'
 
 /** A flow with the lines that it comes from. */
 export interface AsaFlow {
