@@ -107,7 +107,12 @@ class ShadowPlans {
     const place = `${same.protocol} ${same.conduit}`
     let plan = this.plans.get(place)
     if (plan === undefined) {
-      plan = conduitPlan(policy, same, this.context)
+      try {
+        plan = conduitPlan(policy, same, this.context)
+      } catch {
+        // A shadow must not stop what carries the traffic: this listener is not compared.
+        return null
+      }
       this.plans.set(place, plan)
     }
     return { sha256, conduit: plan, target: same.target }

@@ -65,6 +65,8 @@ const CLOCKS: Clocks = { steady: () => performance.now(), wall: () => Date.now()
 /** How often what is only a matter of record is written. */
 const SAVE_MS = 5000
 const RETRY_MS = 5000
+/** How often what goes wrong without a cut-over is noted. */
+const SAMPLE_MS = 10_000
 
 export class Rollout {
   private readonly file: StateFile
@@ -79,6 +81,7 @@ export class Rollout {
   /** When a roll-back that could not be made is tried again, by the steady clock. */
   private readonly retry = new Map<string, number>()
   private savedMs = 0
+  private sampledMs = Number.NEGATIVE_INFINITY
   private saveFailed = false
 
   /** Reads what was kept. @param directory of the state */
@@ -504,6 +507,8 @@ export class Rollout {
 
   private sample(): void {
     const now = this.clocks.steady()
+    if (now - this.sampledMs < SAMPLE_MS) return
+    this.sampledMs = now
     for (const [conduit, mode] of this.host.modes()) {
       if (mode === 'enforce') continue
       const counts = this.host.counts(conduit)
