@@ -17,6 +17,7 @@ import { connect, type Peer, RawTarget, until } from '../support/sockets.ts'
 
 const read = (transaction: number, address = 0) => adu(transaction, 1, [3, 0, address, 0, 1])
 const write = (transaction: number, value = 9) => adu(transaction, 1, [6, 0, 7, value >> 8, value & 0xff])
+const inputs = (transaction: number) => adu(transaction, 1, [2, 0, 0, 0, 1])
 const coils = (transaction: number) => adu(transaction, 1, [1, 0, 0, 0, 1])
 
 interface Terms {
@@ -140,17 +141,19 @@ for (const io of TRANSPORTS) {
         rule: 'one',
         shadow,
       })
+      // Denied by both: that is no difference.
+      await exchange(client, [inputs(5)], denied)
       // A storm is counted, and told once.
       const many = Array.from({ length: 500 }, (_, n) => write(n))
       await exchange(client, many, 500 * 12)
       const page = await here.page()
-      t.equal(shadowed(page, 'same'), 2)
+      t.equal(shadowed(page, 'same'), 3)
       t.equal(shadowed(page, 'would_deny', 'function'), 501)
       t.equal(shadowed(page, 'would_allow', 'function'), 1)
       t.equal(sum(page, 'headgate_shadow_info', { sha256: `${shadow}` }), 1)
       t.equal(headgate.events.filter(({ event }) => event.startsWith('shadow.would')).length, 2)
       const passed = here.plc.last.hex.length / 2
-      t.equal(passed, 12 * (mode === 'enforce' ? 503 : 504), 'what reaches the target is what is in force')
+      t.equal(passed, 12 * (mode === 'enforce' ? 503 : 505), 'what reaches the target is what is in force')
       client.destroy()
     })
   }
