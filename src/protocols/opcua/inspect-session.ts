@@ -874,9 +874,9 @@ export class InspectSession implements Session {
    * @returns the offset behind the last of them
    */
   private passRequests(buf: Uint8Array, o: number, end: number): number {
-    const { up, channelRules, outstanding, mode, channel } = this
+    const { up, channelRules, outstanding, mode, channel, exchanges, context } = this
     if (this.phase !== PHASE.channel || channelRules === null || up.open || up.renumbering) return o
-    if (this.limiter !== null || this.exchanges !== null || this.terms.gate[0] !== 0 || mode > MODE.sign) return o
+    if (this.limiter !== null || this.terms.gate[0] !== 0 || mode > MODE.sign) return o
     if (this.terms.monitor && this.refused !== REASON.allow) return o
     const { table } = channelRules
     const { cells, requests, rules, pending } = this.terms.counters
@@ -894,6 +894,7 @@ export class InspectSession implements Session {
       if (sequence !== up.sequence + 1) break
       const typeId = buf[o + 26] | (buf[o + 27] << 8)
       if (table.service(typeId) !== REASON.allow || table.wouldRule !== -1) break
+      if (exchanges !== null && (context === null || exchanges.needsRequest(REASON.allow, typeId, context))) break
       const fn = functionOfRequest(typeId)
       // Whose session it is, is read elsewhere.
       if (fn === CREATE_SESSION || fn === ACTIVATE_SESSION) break
@@ -1027,6 +1028,12 @@ export class InspectSession implements Session {
     if (shut !== FATE.pass) return uncount(shut)
     const verdict = table.service(typeId)
     if (exchanges !== null && context !== null && exchanges.needsRequest(verdict, typeId, context)) {
+      if (here - o === size && !up.open) {
+        // All of it is at hand: where it may go on as it is, it is not copied.
+        const end = o + size - this.signature
+        const whole = table.decide(buf, o + AT.body, end, context)
+        if (whole === REASON.allow) return uncount(this.admitWhole(buf, o + AT.body, end, whole, counted))
+      }
       this.countedEarly = counted
       return FATE.gather
     }
@@ -1162,9 +1169,9 @@ export class InspectSession implements Session {
 
   /** The counterpart of `passRequests`. */
   private passResponses(buf: Uint8Array, o: number, end: number): number {
-    const { down, outstanding, mode, channel } = this
+    const { down, outstanding, mode, channel, exchanges } = this
     if (this.phase !== PHASE.channel || mode > MODE.sign || down.open || down.renumbering) return o
-    if (this.exchanges !== null || this.limiter !== null || this.faults.length > 0 || this.closing !== '') return o
+    if (this.limiter !== null || this.faults.length > 0 || this.closing !== '') return o
     const { cells, responses, pending } = this.terms.counters
     const most = Math.min(this.downMost, this.terms.messageBytes)
     while (end - o >= AT.body + 4) {
@@ -1174,8 +1181,9 @@ export class InspectSession implements Session {
       if (mode === MODE.none && u32(buf, o + AT.token) !== this.token) break
       const sequence = u32(buf, o + AT.sequence)
       if (sequence !== down.sequence + 1) break
-      const at = outstanding.find(u32(buf, o + AT.request))
-      if (at === -1) break
+      const request = u32(buf, o + AT.request)
+      const at = outstanding.find(request)
+      if (at === -1 || exchanges?.wants(request) === true) break
       const fn = outstanding.functionAt(at)
       // Sessions are counted elsewhere, and faults looked at.
       if (fn === CREATE_SESSION || fn === CLOSE_SESSION) break
@@ -1332,20 +1340,27 @@ export class InspectSession implements Session {
         return
       }
     }
+    const fate = this.admitWhole(body, at, end, verdict, counted)
+    if (fate !== FATE.pass) {
+      if (counted) this.limiter?.release()
+    } else if (partly) this.emit(up, exchanges.out.written())
+    else this.forwardWhole(up)
+  }
+
+  /** A whole request, all or some of which (`VERDICT.partly`) the rules allow: what its answer brings is waited for. */
+  private admitWhole(body: Uint8Array, at: number, end: number, verdict: number, counted: boolean): number {
+    const { up, exchanges, context } = this
+    const { table } = this.channelRules as ChannelRules
+    if (exchanges === null || context === null) return FATE.stop
+    const o = at - AT.body
     const sent = exchanges.send(up.request, table, verdict, body, at, end, context)
     if (sent === SEND.refuse && !this.terms.monitor) {
       const { status, reason } = exchanges
-      const fate = this.denyRequest(body, o, end, reason, table.rule, up.fn, 'too much is outstanding', status)
-      if (counted && fate !== FATE.pass) this.limiter?.release()
-      return
+      return this.denyRequest(body, o, end, reason, table.rule, up.fn, 'too much is outstanding', status)
     }
-    if (this.admit(body, o, end, counted, partly) !== FATE.pass) {
-      exchanges.drop(up.request)
-      if (counted) this.limiter?.release()
-      return
-    }
-    if (sent === SEND.rewritten && !this.through) this.emit(up, exchanges.out.written())
-    else this.forwardWhole(up)
+    const fate = this.admit(body, o, end, counted, verdict === VERDICT.partly)
+    if (fate !== FATE.pass) exchanges.drop(up.request)
+    return fate
   }
 
   private answerWhole(body: Uint8Array, at: number, end: number): void {

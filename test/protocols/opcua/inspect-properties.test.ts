@@ -5,6 +5,7 @@
  */
 import fc from 'fast-check'
 import t from 'tap'
+import type { Policy } from '../../../src/policy/model.ts'
 import { REQUEST, RESPONSE, type ServiceName } from '../../../src/protocols/opcua/services.ts'
 import {
   acknowledge,
@@ -21,6 +22,7 @@ import {
   request,
   requestHeader,
   response,
+  string,
 } from '../../support/opcua.ts'
 import { readTurns } from '../../support/pcap.ts'
 
@@ -98,8 +100,8 @@ function conversation(list: readonly Asked[]): Turn[] {
 }
 
 /** Plays a conversation with each side's bytes cut at these places (in thousandths). */
-function play(mode: 'enforce' | 'monitor', turns: readonly Turn[], cuts: readonly number[]): InspectHarness {
-  const harness = new InspectHarness(POLICY[mode])
+function play(policy: 'enforce' | 'monitor' | Policy, turns: readonly Turn[], cuts: readonly number[]): InspectHarness {
+  const harness = new InspectHarness(typeof policy === 'string' ? POLICY[policy] : policy)
   for (const { fromClient, bytes } of turns) {
     const places = [
       0,
@@ -228,6 +230,70 @@ t.test('an encrypted channel: any cut gives the same bytes', async () => {
         throw new Error('server bytes changed')
     }),
     { numRuns: 200 },
+  )
+})
+
+const LINE = `rules: [{ name: line, from: [Z3], to: [Z2], services: [discovery, session, read, write], nodes: ["ns=2;s=Line1.*"] }]
+opcua: { security_modes: [None] }`
+const LINE_POLICY = opcuaPolicy({ protocol: LINE })
+
+const u32 = (value: number): Buffer => Buffer.from([value & 255, (value >> 8) & 255, (value >> 16) & 255, value >>> 24])
+
+/** A Read, or a Write of Booleans, of these nodes, cut into chunks. */
+function items(write: boolean, nodes: readonly string[], chunks: number, sequence: number, id: number): Buffer[] {
+  const body = Buffer.concat([
+    Buffer.from([1, 0, REQUEST[write ? 'Write' : 'Read'] & 255, REQUEST[write ? 'Write' : 'Read'] >> 8]),
+    requestHeader(id * 10),
+    ...(write ? [] : [Buffer.alloc(12)]),
+    u32(nodes.length),
+    ...nodes.flatMap((node) => [
+      Buffer.from([3, 2, 0]),
+      string(node),
+      u32(13),
+      string(null),
+      ...(write ? [Buffer.from([1, 1, 1])] : [Buffer.alloc(2), string(null)]),
+    ]),
+  ])
+  const part = Math.ceil(body.length / chunks)
+  return Array.from({ length: Math.ceil(body.length / part) }, (_, n) =>
+    chunk(
+      (n + 1) * part >= body.length ? 'MSGF' : 'MSGC',
+      { sequence: sequence + n, request: id },
+      body.subarray(n * part, (n + 1) * part),
+    ),
+  )
+}
+
+t.test('rules on nodes: any cut gives the same, and no denied node leaves', async () => {
+  const node = fc.constantFrom('Line1.A', 'Line1.Setpoint', `Line2.${MARK}`, `${MARK}`)
+  const one = fc.record({
+    write: fc.boolean(),
+    nodes: fc.array(node, { minLength: 1, maxLength: 6 }),
+    chunks: fc.constantFrom(1, 1, 2, 3),
+  })
+  fc.assert(
+    fc.property(fc.array(one, { maxLength: 8 }), cuts, (list, cuts) => {
+      let sequence = 52
+      const turns: Turn[] = conversation([])
+      for (const [i, { write, nodes, chunks }] of list.entries()) {
+        const parts = items(write, nodes, chunks, sequence, 2 + i)
+        sequence += parts.length
+        turns.push(...parts.map((bytes) => ({ fromClient: true, bytes })))
+      }
+      const whole = play(LINE_POLICY, turns, [])
+      for (const other of [play(LINE_POLICY, turns, cuts), play(LINE_POLICY, joined(turns), cuts)]) {
+        if (JSON.stringify(outcome(other)) !== JSON.stringify(outcome(whole))) throw new Error('another outcome')
+      }
+      if (whole.toTarget_.includes(MARK)) throw new Error('a denied node has left')
+      if (whole.ended !== '') throw new Error(`ended: ${whole.ended}`)
+      for (const [i, number] of sequencesOf(whole.toTarget_).entries()) {
+        if (number !== 52 + i) throw new Error(`number ${number} in place ${i}`)
+      }
+      const denied = list.filter(({ nodes }) => nodes.some((name) => name.includes(`${MARK}`))).length
+      const counted = Object.entries(whole.requests()).filter(([what]) => what.endsWith('deny node'))
+      if (counted.reduce((sum, [, count]) => sum + count, 0) !== denied) throw new Error('not all denials are counted')
+    }),
+    { numRuns: 300 },
   )
 })
 
