@@ -2,7 +2,17 @@
  * The cryptography of secure channels: published vectors, another implementation (node-opcua-crypto) on the other end,
  * and what has been tampered with.
  */
-import { constants, createHash, createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes } from 'node:crypto'
+import {
+  constants,
+  createCipheriv,
+  createHash,
+  createHmac,
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  type KeyObject,
+  randomBytes,
+} from 'node:crypto'
 import {
   computeDerivedKeys,
   decryptBufferWithDerivedKeys,
@@ -17,6 +27,12 @@ import { openAsymmetric, readOpenHeader, sealOpen } from '../../../src/protocols
 import { policyByName, SECURITY_MODE, SECURITY_POLICIES } from '../../../src/protocols/opcua/security/policies.ts'
 import { decrypt, encrypt, sign, verify } from '../../../src/protocols/opcua/security/rsa.ts'
 import { type TrustData, TrustList } from '../../../src/protocols/opcua/security/trust.ts'
+import {
+  isFramed,
+  openSecret,
+  sealFramedSecret,
+  sealSecret,
+} from '../../../src/protocols/opcua/terminate/user-token.ts'
 import { Authority, type Holder, selfSigned } from '../../support/opcua-pki.ts'
 
 const SECURED = SECURITY_POLICIES.filter(({ name }) => name !== 'None')
@@ -238,6 +254,89 @@ t.test('signatures and encryption: as OpenSSL makes them by the parameters of ea
     t.same(decrypt(policy, privateKey, sealed), secret)
     t.equal(decrypt(policy, privateKey, sealed.subarray(1)), null)
     t.same(decrypt(policy, privateKey, publicEncrypt({ key: publicKey, padding: encrypting, oaepHash }, data)), data)
+  }
+})
+
+t.test('secrets of users: opened by whom they are meant for, and for now', async (t) => {
+  const { key, certificate } = holder(2048)
+  const other = holder(3072)
+  const nonce = randomBytes(32)
+  const secret = Buffer.from('geheim')
+  for (const policy of SECURED) {
+    const sealed = sealSecret(policy, certificate.key, nonce, secret)
+    t.same(openSecret(policy, key, nonce, sealed), new Uint8Array(secret), policy.name)
+    t.equal(openSecret(policy, key, randomBytes(32), sealed), null, 'for another nonce')
+    t.equal(openSecret(policy, other.key, nonce, sealed), null, 'for another')
+    t.equal(openSecret(policy, key, nonce, sealed.subarray(1)), null)
+    t.equal(openSecret(policy, key, nonce, randomBytes(256)), null)
+    const long = randomBytes(700)
+    t.same(openSecret(policy, key, nonce, sealSecret(policy, certificate.key, nonce, long)), new Uint8Array(long))
+    // A length that runs out of what is there, and one that is less than the nonce.
+    for (const length of [0xffffffff, 1000, 31, 0]) {
+      const plain = Buffer.concat([Buffer.alloc(4), secret, nonce])
+      plain.writeUInt32LE(length)
+      t.equal(openSecret(policy, key, nonce, encrypt(policy, certificate.key, plain)), null, `length ${length}`)
+    }
+  }
+})
+
+/** RsaEncryptedSecret (OPC 10000-4 §7.40.2.3), written by hand. */
+function rsaEncryptedSecret(policy: (typeof SECURED)[number], to: KeyObject, nonce: Buffer, secret: Buffer): Buffer {
+  const string = (bytes: Buffer): Buffer => {
+    const length = Buffer.alloc(4)
+    length.writeInt32LE(bytes.length)
+    return Buffer.concat([length, bytes])
+  }
+  const [signing, encrypting, iv] = [policy.signingKeyBytes, policy.encryptingKeyBytes, 16].map((length) =>
+    randomBytes(length),
+  )
+  const keyData = encrypt(policy, to, Buffer.concat([string(signing), string(encrypting), string(iv)]))
+  const keyLength = Buffer.alloc(2)
+  keyLength.writeUInt16LE(keyData.length)
+  const clear = Buffer.concat([string(nonce), string(secret)])
+  const padding = (16 - ((clear.length + 2) % 16)) % 16
+  const cipher = createCipheriv(policy.cipher, encrypting, iv).setAutoPadding(false)
+  const size = Buffer.alloc(2)
+  size.writeUInt16LE(padding)
+  const payload = cipher.update(Buffer.concat([clear, Buffer.alloc(padding, padding), size]))
+  const body = Buffer.concat([
+    string(Buffer.from(policy.uri)),
+    string(Buffer.alloc(20)),
+    Buffer.alloc(8),
+    keyLength,
+    keyData,
+    payload,
+  ])
+  const head = Buffer.from('010089440100000000', 'hex')
+  head.writeUInt32LE(body.length + policy.macBytes, 5)
+  const signed = Buffer.concat([head, body])
+  return Buffer.concat([signed, createHmac(policy.hash, signing).update(signed).digest()])
+}
+
+t.test('secrets of users, as RsaEncryptedSecret', async (t) => {
+  const { key, certificate } = holder(2048)
+  const nonce = randomBytes(32)
+  const secret = Buffer.from('ein längeres Geheimnis')
+  for (const policy of SECURED) {
+    const sealed = rsaEncryptedSecret(policy, certificate.key, nonce, secret)
+    t.same(openSecret(policy, key, nonce, sealed), new Uint8Array(secret), policy.name)
+    t.equal(openSecret(policy, key, randomBytes(32), sealed), null)
+    const anew = sealFramedSecret(policy, certificate.key, certificate.thumbprint, nonce, secret, Date.now())
+    t.same(openSecret(policy, key, nonce, anew), new Uint8Array(secret), 'as the gateway makes it for the server')
+    t.same(
+      [isFramed(sealed), isFramed(anew), isFramed(sealSecret(policy, certificate.key, nonce, secret))],
+      [true, true, false],
+    )
+    let opened = 0
+    for (let at = 9; at < sealed.length; at += 7) {
+      const altered = Buffer.from(sealed)
+      altered[at] ^= 1
+      if (openSecret(policy, key, nonce, altered) !== null) opened++
+    }
+    for (let cut = 1; cut < sealed.length; cut += 13) {
+      if (openSecret(policy, key, nonce, sealed.subarray(0, -cut)) !== null) opened++
+    }
+    t.equal(opened, 0, 'no byte can be changed')
   }
 })
 

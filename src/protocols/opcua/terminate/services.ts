@@ -41,7 +41,7 @@ import {
 import { MAX_NONCE, type SessionRecord, type SessionStore } from './session-store.ts'
 import { STATUS_CODE } from './status.ts'
 import type { Target, TerminateTerms } from './terms.ts'
-import { openSecret, sealSecret, TOKEN_ENCODING } from './user-token.ts'
+import { isFramed, openSecret, sealFramedSecret, sealSecret, TOKEN_ENCODING } from './user-token.ts'
 
 /** Length of the nonces of sessions, in bytes; the least that is taken (§5.7.2.2). */
 const NONCE = 32
@@ -416,12 +416,16 @@ export class SessionServices {
     }
     const server = this.link.peer ?? this.target.certificate
     if (server === null) return refused('BadIdentityTokenRejected', 'the certificate of the server is not trusted')
-    const named = !user.algorithm || user.algorithm === by.encryption.uri
+    const framed = user.secret !== null && isFramed(user.secret)
+    const named = framed || user.algorithm === by.encryption.uri
     const secret = named && user.secret !== null ? openSecret(by, own.key, record.ownNonce, user.secret) : null
     if (secret === null) return refused('BadIdentityTokenInvalid', 'a secret that was not encrypted to the gateway')
-    const sealed = sealSecret(by, server.key, record.serverNonce, secret)
+    const nonce = record.serverNonce
+    const sealed = framed
+      ? sealFramedSecret(by, server.key, server.thumbprint, nonce, secret, Date.now())
+      : sealSecret(by, server.key, nonce, secret)
     secret.fill(0)
-    return { token: { ...user, secret: sealed, algorithm: by.encryption.uri }, would }
+    return { token: { ...user, secret: sealed, algorithm: framed ? user.algorithm : by.encryption.uri }, would }
   }
 
   /** The server's policy of that id, of the endpoint that the channel is for (§7.40.1). */

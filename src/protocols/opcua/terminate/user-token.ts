@@ -2,19 +2,19 @@
  * Secrets of users: passwords and issued tokens, encrypted to the certificate of whoever they are meant for
  * (OPC 10000-4 §7.40). The gateway opens what was encrypted to it, and encrypts it anew to the server.
  */
-import { createDecipheriv, createHmac, type KeyObject, timingSafeEqual } from 'node:crypto'
-import { Cursor, NodeRef } from '../binary.ts'
+import { createCipheriv, createDecipheriv, createHmac, type KeyObject, randomBytes, timingSafeEqual } from 'node:crypto'
+import { Cursor, dateTime, NodeRef, Writer } from '../binary.ts'
 import type { SecurityPolicy } from '../security/policies.ts'
 import { decrypt, encrypt } from '../security/rsa.ts'
 
 /** Binary encoding ids of the tokens. */
 export const TOKEN_ENCODING = { Anonymous: 321, UserName: 324, X509: 327, Issued: 940 } as const
-/** Binary encoding id of RsaEncryptedSecret, which is written as an ExtensionObject (§7.40.2.3). */
-const RSA_ENCRYPTED_SECRET = 17546
-const RSA_ENCRYPTED_SECRET_TYPE = 17545
+/** Id of the data type RsaEncryptedSecret, which stands before it as before an ExtensionObject (§7.40.2.3). */
+const RSA_ENCRYPTED_SECRET = 17545
 
 /** Longest secret in bytes; a password has a few dozen, a token of an issuer some thousand. */
 const MAX_SECRET = 16_384
+const BLOCK = 16
 
 /**
  * The secret in `sealed`, of either format.
@@ -58,6 +58,49 @@ export function sealSecret(policy: SecurityPolicy, server: KeyObject, nonce: Uin
   return sealed
 }
 
+/** Whether a secret is an RsaEncryptedSecret: a client takes that where its server is known to. */
+export function isFramed(sealed: Uint8Array): boolean {
+  const cursor = new Cursor().open(sealed, 0, sealed.length)
+  const type = new NodeRef()
+  cursor.nodeId(type)
+  const is = type.namespace === 0 && type.type === 0 && type.id === RSA_ENCRYPTED_SECRET
+  return cursor.fault === 0 && is && cursor.u8() === 1 && cursor.u32() === sealed.length - cursor.at
+}
+
+/**
+ * The same as an RsaEncryptedSecret.
+ * @param thumbprint of the server's certificate
+ * @param now milliseconds since 1970
+ */
+export function sealFramedSecret(
+  policy: SecurityPolicy,
+  server: KeyObject,
+  thumbprint: Uint8Array,
+  nonce: Uint8Array,
+  secret: Uint8Array,
+  now: number,
+): Buffer {
+  const { signingKeyBytes, encryptingKeyBytes, macBytes } = policy
+  const [signing, encrypting, iv] = [signingKeyBytes, encryptingKeyBytes, BLOCK].map((length) => randomBytes(length))
+  const keys = new Writer().byteString(signing).byteString(encrypting).byteString(iv)
+  const keyData = encrypt(policy, server, keys.written())
+  const clear = new Writer().byteString(nonce).byteString(secret)
+  const padding = (BLOCK - ((clear.length + 2) % BLOCK)) % BLOCK
+  for (let i = 0; i < padding; i++) clear.u8(padding)
+  const cipher = createCipheriv(policy.cipher, encrypting, iv).setAutoPadding(false)
+  const payload = cipher.update(clear.u16(padding).written())
+  const body = new Writer().string(policy.uri).byteString(thumbprint).i64(dateTime(now)).u16(keyData.length)
+  body.raw(keyData).raw(payload)
+  const message = new Writer()
+    .numericNodeId(0, RSA_ENCRYPTED_SECRET)
+    .u8(1)
+    .u32(body.length + macBytes)
+  const signed = message.raw(body.written()).written()
+  const sealed = Buffer.concat([signed, createHmac(policy.hash, signing).update(signed).digest()])
+  for (const bytes of [keys.buf, clear.buf]) bytes.fill(0)
+  return sealed
+}
+
 /** §7.40.2.3, RsaEncryptedSecret. @returns undefined where `sealed` is not of this format */
 function openFramed(
   policy: SecurityPolicy,
@@ -65,12 +108,10 @@ function openFramed(
   nonce: Uint8Array,
   sealed: Uint8Array,
 ): Uint8Array | null | undefined {
+  if (!isFramed(sealed)) return undefined
   const cursor = new Cursor().open(sealed, 0, sealed.length)
-  const type = new NodeRef()
-  cursor.nodeId(type)
-  if (cursor.fault !== 0 || type.namespace !== 0 || type.type !== 0) return undefined
-  if (type.id !== RSA_ENCRYPTED_SECRET && type.id !== RSA_ENCRYPTED_SECRET_TYPE) return undefined
-  if (cursor.u8() !== 1 || cursor.u32() !== sealed.length - cursor.at) return undefined
+  cursor.nodeId(new NodeRef())
+  cursor.skip(5)
   const take = (): Uint8Array => {
     cursor.bytes()
     return cursor.from === -1 ? new Uint8Array(0) : sealed.subarray(cursor.from, cursor.to)
@@ -93,9 +134,9 @@ function openFramed(
     keys.bytes()
     return keys.to - keys.from === length ? keyData.subarray(keys.from, keys.to) : null
   }
-  const [signing, encrypting, iv] = [part(signingKeyBytes), part(encryptingKeyBytes), part(16)]
+  const [signing, encrypting, iv] = [part(signingKeyBytes), part(encryptingKeyBytes), part(BLOCK)]
   if (signing === null || encrypting === null || iv === null || payloadEnd <= payloadAt) return null
-  if ((payloadEnd - payloadAt) % 16 !== 0) return null
+  if ((payloadEnd - payloadAt) % BLOCK !== 0) return null
   const mac = createHmac(policy.hash, signing).update(sealed.subarray(0, payloadEnd)).digest()
   if (!timingSafeEqual(mac, sealed.subarray(payloadEnd))) return null
   const decipher = createDecipheriv(policy.cipher, encrypting, iv).setAutoPadding(false)
