@@ -420,15 +420,6 @@ function defaultDeny(scope: Scope, match: RegExpExecArray, text: string): Outcom
 /** In the order in which they are tried. */
 export const FORMS: readonly Form[] = [
   {
-    id: 'attested',
-    grammar: '… MFA | USB | antivirus | session recording | patch | vendor | training | change management | badge …',
-    pattern:
-      /\b(mfa|multi ?factor|two factor|usb|removable media|anti ?virus|malware|session record\w*|patch\w*|vendor|training|change management|dual authori[sz]ation|badge|guard|lock(?:ed|s)?|password|account|backup|physical(?:ly)? secur\w*|procedure|policy review|screen)\b/,
-    meaning: 'Nothing on the wire shows it: people attest it.',
-    example: 'MFA required for all remote access sessions',
-    hold: (_scope, match) => attested(`nothing that crosses the conduit shows it (${match[1]})`),
-  },
-  {
     id: 'no-writes-from',
     grammar: 'block | deny | no … write … from LEVEL | ZONE',
     pattern: new RegExp(
@@ -476,6 +467,15 @@ export const FORMS: readonly Form[] = [
     meaning: '`limits` of connections or requests on each protocol that Headgate carries.',
     example: 'Connection rate limiting',
     hold: rateLimits,
+  },
+  {
+    id: 'attested',
+    grammar: '… MFA | USB | antivirus | session recording | patch | vendor | training | change management | badge …',
+    pattern:
+      /\b(mfa|multi ?factor|two factor|usb|removable media|anti ?virus|malware|session record\w*|patch\w*|vendor|training|change management|dual authori[sz]ation|badge|guard|lock(?:ed|s)?|password|account|backup|physical(?:ly)? secur\w*|procedure|policy review|screen)\b/,
+    meaning: 'Nothing on the wire shows it: people attest it.',
+    example: 'MFA required for all remote access sessions',
+    hold: (_scope, match) => attested(`nothing that crosses the conduit shows it (${match[1]})`),
   },
   {
     id: 'function-filtering',

@@ -56,7 +56,7 @@ class Writer {
     this.crossings = crossings
     this.sides = sides
     // What the pieces of a set are is of no concern to a filter of addresses and ports.
-    this.notes.push(...notes.filter((note) => !note.includes('not compared')))
+    this.notes.push(...notes.filter((note) => !note.includes('left out')))
     const names = namesFor(policy.zones, 'zone-', 24)
     for (const { id } of policy.zones) {
       for (const [family, all] of FAMILIES) {

@@ -106,7 +106,7 @@ function modbusFlows(conduit: Conduit, protocol: ModbusProtocol, blocks: BlocksO
   }
   for (const rule of protocol.rules) {
     const steps = Object.values(rule.values ?? {}).some((limits) => limits.some(({ maxStep }) => maxStep !== null))
-    if (steps) notes.push(`${conduit.id}, rule "${rule.name}": max_step is of no set of flows; it is not compared`)
+    if (steps) notes.push(`${conduit.id}, rule "${rule.name}": max_step is left out: it is of no set of flows`)
   }
   return lessDenied(protocol.rules, of)
 }
@@ -182,19 +182,17 @@ export const isBlind = ({ handling, securityModes }: OpcUaProtocol): boolean =>
 function opcuaFlows(conduit: Conduit, protocol: OpcUaProtocol, blocks: BlocksOf, notes: string[]): Flow[] {
   const blind = isBlind(protocol)
   if (blind) {
-    notes.push(
-      `${conduit.id}: what ${protocol.protocol} does on encrypted channels cannot be seen, and is not compared`,
-    )
+    notes.push(`${conduit.id}: what ${protocol.protocol} does on encrypted channels cannot be seen, and is left out`)
   }
   if (
     protocol.rules.some(
       (rule) => rule.nodes !== null || rule.attributes !== null || rule.values !== null || rule.methods !== null,
     )
   ) {
-    notes.push(`${conduit.id}: nodes, attributes, values and methods of ${protocol.protocol} are not compared`)
+    notes.push(`${conduit.id}: nodes, attributes, values and methods of ${protocol.protocol} are left out`)
   }
   if (protocol.reverseConnect.length > 0) {
-    notes.push(`${conduit.id}: connections that ${protocol.protocol} servers open in reverse are not compared`)
+    notes.push(`${conduit.id}: connections that ${protocol.protocol} servers open in reverse are left out`)
   }
   return lessDenied(protocol.rules, (rule) => {
     const { from, to } = blocks(rule)

@@ -383,6 +383,11 @@ for (const [what, claim, form, status, why] of cases) {
   })
 }
 
+t.test('no other word hides what rules can be held to', async (t) => {
+  const claim = control('Block all vendor writes from L3', withRules(WRITE))
+  t.match(claim, { form: 'no-writes-from', status: 'contradicted' })
+})
+
 t.test('every form has a case, and reads its own example', async (t) => {
   const tried = new Set(cases.map(([, , form]) => form))
   for (const form of FORMS) {

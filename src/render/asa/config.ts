@@ -188,7 +188,7 @@ class Reader {
         this.try(child, () => found.networks.push(networkOf(third, fourth)))
       } else if (verb === 'ipv6' && second === 'address' && third?.includes('/')) {
         this.try(child, () => found.networks.push(ipv6Network(third)))
-      } else if (!(verb === 'no' && second === 'shutdown')) {
+      } else if (!(verb === 'no' && ['shutdown', 'ip', 'nameif', 'security-level'].includes(second ?? ''))) {
         other.push([child, verb === 'shutdown' ? 'the interface is down' : 'it is about the port, not about the zone'])
       }
     }
