@@ -331,7 +331,25 @@ export class ModbusSession implements Session {
       if (exception > 0) this.becomeAnswer(at, exception)
       else this.ring[at + ENTRY.status] = STATUS.silent
     }
+    this.packHeld()
     if (this.resetting) this.host.reset('request denied')
+  }
+
+  /** Slots are taken and given back in turn; where one was given back out of turn, the rest moves up. */
+  private packHeld(): void {
+    const packed = new Uint8Array(this.heldBytes.length)
+    let slot = 0
+    for (let n = this.head; n !== this.tail; n++) {
+      const at = this.at(n)
+      if (this.ring[at + ENTRY.status] !== STATUS.held) continue
+      const extra = this.ring[at + ENTRY.extra]
+      const from = (extra >>> 16) * MAX_ADU
+      const length = extra & 0xffff
+      packed.set(this.heldBytes.subarray(from, from + length), slot * MAX_ADU)
+      this.ring[at + ENTRY.extra] = (slot++ << 16) | length
+    }
+    this.heldBytes = packed
+    this.heldSlot = slot % Math.floor(packed.length / MAX_ADU)
   }
 
   /** No frame is partly through, and no answer of Headgate's own waits for its place. */

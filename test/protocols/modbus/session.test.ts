@@ -525,3 +525,21 @@ t.test('an answer that comes before responses waits for them, though not for lon
   )
   t.equal(alone.soons, 0)
 })
+
+t.test('paced requests that a reload denies leave no gap that a later one falls into', async (t) => {
+  const terms = { limits: { onLimit: 'pace', paceQueue: 5, paceMs: 500 } } as const
+  const policy = (functions: number[]) => sessionPolicy({ ...terms, rules: [{ functions }] })
+  const limiter = new CountingLimiter()
+  const harness = new SessionHarness(policy([3, 6]), { limiter })
+  const read = (transaction: number) => adu(transaction, 1, [3, 0, transaction, 0, 1])
+  const write = (transaction: number) => adu(transaction, 1, [6, 0, transaction, 0, 7])
+  limiter.full = true
+  harness.client(Buffer.concat([read(1), write(2), read(3)]))
+  harness.adopt(policy([3]), limiter)
+  harness.adopt(policy([3, 6]), limiter)
+  const later = [write(4), read(5), write(6)]
+  harness.client(Buffer.concat(later))
+  limiter.full = false
+  harness.pass(20)
+  t.equal(harness.toTargetHex, Buffer.concat([read(1), read(3), ...later]).toString('hex'), 'each once, in order')
+})
