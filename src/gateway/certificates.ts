@@ -2,6 +2,7 @@
  * The main thread's part in certificates: reads them for each terminating conduit when a policy is loaded, keeps what
  * peers were refused with, and warns before one expires.
  */
+import { createHash } from 'node:crypto'
 import { type Expiry, loadPki, type PkiData } from '../pki/load.ts'
 import { keepRejected } from '../pki/rejected.ts'
 import { PkiError } from '../pki/store.ts'
@@ -75,32 +76,33 @@ export function expiryEvents(expiries: readonly ConduitExpiry[], now: number): E
   })
 }
 
-/** Keeps the certificate of a peer that was refused. @returns the event; null where it is known already */
-export function keepRefused(
-  policy: Policy,
-  conduit: string,
-  list: 'clients' | 'servers',
-  der: Uint8Array,
-): EventInput | null {
-  const directories = terminating(policy).get(conduit)
-  if (directories === undefined) return null
-  const directory = list === 'clients' ? directories.trustedClients : directories.trustedServers
-  try {
-    const file = keepRejected(directory, der)
-    if (file === null) return null
-    return {
-      event: 'certificate.rejected',
-      conduit,
-      protocol: 'opcua',
-      file,
-      detail: `a certificate of ${list} that are not trusted`,
-    }
-  } catch (error) {
-    return {
-      event: 'certificate.rejected',
-      conduit,
-      protocol: 'opcua',
-      detail: `cannot be kept: ${(error as Error).message}`,
+/** Refused certificates that are remembered, and how many are kept in a minute: anybody can come with new ones. */
+const MAX_KNOWN = 1000
+const KEPT_A_MINUTE = 20
+
+/** Keeps the certificates of peers that were refused, each once. */
+export class RejectedKeeper {
+  private readonly known = new Set<string>()
+  private kept: number[] = []
+
+  /** @param now milliseconds since 1970. @returns the event; null where there is nothing new to tell */
+  keep(policy: Policy, conduit: string, list: 'clients' | 'servers', der: Uint8Array, now: number): EventInput | null {
+    const directories = terminating(policy).get(conduit)
+    const key = `${conduit} ${list} ${createHash('sha1').update(der).digest('hex')}`
+    if (directories === undefined || this.known.has(key)) return null
+    this.kept = this.kept.filter((ms) => Math.abs(now - ms) < 60_000)
+    if (this.kept.length >= KEPT_A_MINUTE) return null
+    this.kept.push(now)
+    if (this.known.size >= MAX_KNOWN) this.known.clear()
+    this.known.add(key)
+    const directory = list === 'clients' ? directories.trustedClients : directories.trustedServers
+    const event = { event: 'certificate.rejected', conduit, protocol: 'opcua' } as const
+    try {
+      const file = keepRejected(directory, der)
+      if (file === null) return null
+      return { ...event, file, detail: `a certificate that is not among the trusted ${list}` }
+    } catch (error) {
+      return { ...event, detail: `cannot be kept: ${(error as Error).message}` }
     }
   }
 }

@@ -10,7 +10,7 @@ import { MetricsServer } from '../records/http.ts'
 import { Metrics } from '../records/metrics.ts'
 import { Recorder } from '../records/recorder.ts'
 import { VERSION } from '../version.ts'
-import { type Certificates, expiryEvents, keepRefused, loadCertificates } from './certificates.ts'
+import { type Certificates, expiryEvents, loadCertificates, RejectedKeeper } from './certificates.ts'
 import type { NormalTraffic } from './conduit-plan.ts'
 import { carryOut } from './control/acts.ts'
 import { ControlServer } from './control/server.ts'
@@ -58,6 +58,7 @@ export class Gateway {
   private turn: Promise<unknown> = Promise.resolve()
   private ticking: NodeJS.Timeout | undefined
   private expiring: NodeJS.Timeout | undefined
+  private rejected = new RejectedKeeper()
   private certificates: Certificates = { pki: new Map(), expiries: [], warnings: [] }
   private busy = false
   private readonly shadow = new ShadowPolicy((event) => this.recorder.record(event))
@@ -95,7 +96,7 @@ export class Gateway {
       this.rollout?.hear(event),
     )
     this.supervisor.onRejected = (conduit, list, der) => {
-      const event = keepRefused(this.policy, conduit, list, der)
+      const event = this.rejected.keep(this.policy, conduit, list, der, Date.now())
       if (event !== null) this.recorder.record(event)
     }
     this.supervisor.onShare = (worker, share) => this.keeper?.take(worker, share)
@@ -324,6 +325,7 @@ export class Gateway {
     this.document = document
     this.bytes = bytes
     this.certificates = certificates
+    this.rejected = new RejectedKeeper()
     await this.recorder.configure(policy.sha256, policy.gateway)
     await this.keepBaseline()
     this.metrics.reloaded('loaded')

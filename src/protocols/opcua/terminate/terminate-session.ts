@@ -234,7 +234,7 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
   }
 
   onClientEnd(): void {
-    this.finish('closed by the client')
+    this.finish('client closed')
   }
 
   onTargetEnd(): void {
@@ -526,7 +526,7 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
   }
 
   onClose(): void {
-    this.finish('closed by the client')
+    this.finish('client closed')
   }
 
   // ------------------------------------------------------------------------------------------------------- requests
