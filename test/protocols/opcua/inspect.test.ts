@@ -118,7 +118,7 @@ t.test('a denied request in clear is answered, and both directions are numbered 
     reason: 'service',
     function: 'Write',
     would: false,
-    detail: /services allowed: .*Read/,
+    detail: /services allowed: .*read/i,
     fields: { security_policy: 'None', security_mode: 'None', visibility: 'inspected', channel_id: CHANNEL },
   })
   // The server never saw 52; the client has seen 2.
