@@ -199,12 +199,12 @@ function standingOf(
   policy: Policy,
   one: Sighting,
   grants: readonly Grant[],
-  { policies }: Sightings,
+  { policies, last: until }: Sightings,
 ): 'allowed' | 'denied' | 'open' {
   if (grants.length === 0) {
-    // No rule speaks of limits and of form: what has not been seen again under this very policy is over.
-    const since = policies.get(policy.sha256)
-    return since !== undefined && since > one.last ? 'allowed' : 'open'
+    // No rule speaks of limits and of form: what has not been seen for a day under this very policy is over.
+    const since = policies.get(policy.sha256) ?? Number.POSITIVE_INFINITY
+    return until - Math.max(since, one.last) >= DAY_MS ? 'allowed' : 'open'
   }
   const all = grants.map(({ flow, values }) => {
     const stands = standing(policy, flow)
@@ -239,7 +239,7 @@ function allowsValues(
 function candidateOf(
   sighting: Sighting,
   grants: Grant[],
-  { sightings, policy }: AnalyzeInput,
+  { sightings, policy, baseline }: AnalyzeInput,
   flows: ReadonlyMap<string, BaselineFlow>,
   kindsOfClient: number,
 ): Candidate {
@@ -254,14 +254,18 @@ function candidateOf(
     until: sightings.last,
   })
   const names = policy === null ? namesOf(sighting) : namesIn(policy)
-  const { lines, obstacle } = linesFor(grants, policy, names, sighting)
+  const made = linesFor(grants, policy, names, sighting)
+  const limits =
+    sighting.reason === 'rate' && sighting.kind === 'request' ? limitLines(sighting, policy, baseline) : null
+  const { lines, obstacle } =
+    limits === null ? made : { lines: limits, obstacle: 'a limit does, not a rule: change it by hand' }
   return {
     id: sighting.id,
     key: sighting.id,
     conduits: [sighting.conduit],
     what: whatText(sighting, names),
     lines,
-    grants: lines === null ? [] : grants,
+    grants: made.lines === null ? [] : grants,
     obstacle,
     ...ranked,
     sighting,
@@ -314,6 +318,23 @@ function linesFor(
   )
   const lines = rules.flatMap((rule) => ruleLines(ruleNode(values === undefined ? rule : { ...rule, values }, names)))
   return { lines, obstacle: null }
+}
+
+/** Limits that hold what the baseline saw, with room for half as much again; null: it has not seen the hosts. */
+function limitLines(one: Sighting, policy: Policy | null, baseline: BaselineFile | null): string[] | null {
+  const client = baseline?.clients.find((host) => host.address === one.client)
+  const target = baseline?.targets.find((host) => host.address === one.target && host.port === one.port)
+  if (client === undefined || target === undefined) return null
+  const conduit = policy?.conduits.find(({ id }) => id === one.conduit)
+  const limits = conduit?.protocols.find((protocol) => protocol.kind === 'modbus')?.limits
+  const room = (max: number, now: number | null | undefined): number => Math.max(Math.ceil(1.5 * max), now ?? 0, 1)
+  const perClient = room(client.rate.max, limits?.requestsPerClientPerSecond)
+  const perTarget = room(target.rate.max, limits?.requestsPerTargetPerSecond)
+  const burst = Math.max(2 * Math.max(client.rate.max, target.rate.max), limits?.burst ?? 1)
+  return [
+    'limits:',
+    `  requests: { per_client_per_second: ${perClient}, per_target_per_second: ${perTarget}, burst: ${burst} }`,
+  ]
 }
 
 /** Why no rule mends it, and what does. */

@@ -11,7 +11,7 @@ import { blockHolds, parseAddress } from '../policy/address.ts'
 import type { ModbusRule, OpcUaRule, Policy } from '../policy/model.ts'
 import { assess, type DecideItem } from './assess.ts'
 import { type BaselineFile, parseBaseline } from './baseline-file.ts'
-import { leadsTo, opcuaStanding, placesOf, standing } from './coverage.ts'
+import { leadsTo, opcuaStanding, type ProtocolPlace, placesOf, standing } from './coverage.ts'
 import { DRAFT_DEFAULTS } from './draft.ts'
 
 /** Name of the baseline in the directory that a gateway keeps it in. */
@@ -158,20 +158,26 @@ export function openDecisions(policy: Policy, baseline: BaselineFile, decided: r
 const isSettled = (policy: Policy, { flow, opcua }: DecideItem): boolean =>
   (flow !== null && standing(policy, flow) !== 'open') || (opcua != null && opcuaStanding(policy, opcua) !== 'open')
 
-/** Conduits whose zones or rules have the item's target; where it has none (a scan), its client. */
+/**
+ * Conduits that the item's hosts are of: both of them, by zone or by rule; where there is none, those of its target (a
+ * client in no zone). A scan has no one target: those of its client.
+ */
 function conduitsOf(policy: Policy, { client, target, port, services }: DecideItem): string[] {
-  const address = parseAddress(target ?? client)
-  if (address === null) return []
-  return placesOf(policy, services === undefined ? 'modbus' : 'opcua')
-    .filter((place) => {
-      const { conduit, protocol } = place
-      if (target !== null && port !== null && !leadsTo(policy, place, { target, port })) return false
-      const zones = policy.zones.filter((zone) => conduit.connects.includes(zone.id))
-      const blocks = [
-        ...zones.flatMap((zone) => [...zone.networks, ...zone.assets.map((asset) => asset.address)]),
-        ...(protocol.rules as (ModbusRule | OpcUaRule)[]).flatMap((rule) => (target === null ? rule.from : rule.to)),
-      ]
-      return blocks.some((block) => blockHolds(block, address))
-    })
-    .map(({ conduit }) => conduit.id)
+  const places = placesOf(policy, services === undefined ? 'modbus' : 'opcua').filter(
+    (place) => target === null || port === null || leadsTo(policy, place, { target, port }),
+  )
+  const has = ({ conduit, protocol }: ProtocolPlace, text: string, side: 'from' | 'to'): boolean => {
+    const address = parseAddress(text)
+    if (address === null) return false
+    const zones = policy.zones.filter((zone) => conduit.connects.includes(zone.id))
+    const blocks = [
+      ...zones.flatMap((zone) => [...zone.networks, ...zone.assets.map((asset) => asset.address)]),
+      ...(protocol.rules as (ModbusRule | OpcUaRule)[]).flatMap((rule) => rule[side]),
+    ]
+    return blocks.some((block) => blockHolds(block, address))
+  }
+  const ofClient = places.filter((place) => has(place, client, 'from'))
+  if (target === null) return ofClient.map(({ conduit }) => conduit.id)
+  const both = ofClient.filter((place) => has(place, target, 'to'))
+  return (both.length > 0 ? both : places.filter((place) => has(place, target, 'to'))).map(({ conduit }) => conduit.id)
 }

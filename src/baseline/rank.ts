@@ -47,7 +47,7 @@ export function rank(one: Sighting, around: Surroundings): Rank {
   }
   const speaksAgainst = (points: number, words: string): void => {
     danger += points
-    contra.push(words)
+    if (words !== '') contra.push(words)
   }
   if (around.clientKnown === 'asset') speaksFor(30, 'known client')
   else if (around.clientKnown === 'network') speaksFor(10, "client in a zone's network")
@@ -104,7 +104,7 @@ function harmOf({ kind, function: code, sub }: Sighting): [number, string] {
   if (code === 21) return [60, 'writes files']
   if (code === 8) return [sub === 0 ? 5 : 50, 'diagnostics']
   if (code === 43 && sub !== 14) return [60, 'an encapsulated interface']
-  return isWrite(code) ? [45, 'a write'] : [5, 'a read']
+  return isWrite(code) ? [45, 'a write'] : [5, '']
 }
 
 /** `1.0 s`, `5 min`, `1 d`. */

@@ -130,9 +130,10 @@ function candidateLines(one: Candidate, paint: Paint): string[] {
   ]
 }
 
-function ruleText({ lines, obstacle, conduits }: Choice): string[] {
+function ruleText({ lines, grants, obstacle, conduits }: Choice): string[] {
   if (lines === null) return [visible(`        not by a rule: ${obstacle}`)]
-  const where = conduits.length === 0 ? '' : ` (rules of ${conduits[0]})`
+  const where =
+    conduits.length === 0 ? '' : ` (${grants.length > 0 ? 'rules' : 'by hand, the protocol'} of ${conduits[0]})`
   return [`        to allow it${where}:`, ...lines.map((line) => `          ${line}`)].map(visible)
 }
 
