@@ -330,6 +330,8 @@ async function check(t: Test, site: Site<string>): Promise<void> {
     const target = await site.target('order').connection(0)
     client.send(Buffer.concat([write(1), read(2), write(3), read(4), write(5), write(6)]))
     await target.got(24)
+    // It may wait for the target's next response, yet not for long (decision 33).
+    await client.got(9)
     await sleep(20)
     t.equal(client.hex, hexOf(exception(1, 6, 1)), 'only what nothing precedes')
     target.send(answer(read(2)))
