@@ -9,6 +9,7 @@ import {
   byRules,
   type Carried,
   clientZones,
+  deniesWriting,
   inspected,
   notEnforced,
   type Outcome,
@@ -93,8 +94,9 @@ function noWrites(scope: Scope, zones: Zone[] | null, into: Zone | null): Outcom
       const writers =
         zones === null ? crossing(scope, one, rule, clients) : clients.filter((zone) => zones.includes(zone))
       const reached = into === null || targetZones(scope, one, rule).includes(into)
-      if (writers.length > 0 && reached)
-        return contradictedBy(rule, `rule "${rule.name}" allows writing from ${writers.map(({ id }) => id).join(', ')}`)
+      const free = writers.filter((zone) => !deniesWriting(one.protocol, rule, zoneBlocks(zone)))
+      if (free.length > 0 && reached)
+        return contradictedBy(rule, `rule "${rule.name}" allows writing from ${free.map(({ id }) => id).join(', ')}`)
     }
     return null
   })
@@ -123,7 +125,9 @@ function writesRestrictedTo(scope: Scope, whom: string): Outcome {
   return heldByRules(scope, `only ${words} may write`, (one) => {
     for (const rule of writingRules(one.protocol)) {
       if (scope.zone !== null && !targetZones(scope, one, rule).includes(scope.zone)) continue
-      const stranger = rule.from.find((block) => !blockWithin(block, blocks))
+      const stranger = rule.from.find(
+        (block) => !blockWithin(block, blocks) && !deniesWriting(one.protocol, rule, [block]),
+      )
       const nobody = rule.from.length === 0 || blocks.length === 0
       if (stranger === undefined && !nobody) continue
       const who = stranger?.text ?? 'addresses that the document does not give'

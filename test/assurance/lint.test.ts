@@ -256,6 +256,10 @@ const cases: [LintId, string, Record<string, Parts>, Record<string, Parts>][] = 
     },
     {
       'the cell itself': rules({ ...WRITE, ...FROM_CELL }),
+      'what a deny rule takes': rules(
+        { ...WRITE, from: ['Z2-CELL', 'Z3-OPS'] },
+        { name: 'no', action: 'deny', from: ['Z3-OPS'], to: ['PLC-01'], functions: ['write'] },
+      ),
       'a rule that denies': rules(RULE, { ...WRITE, action: 'deny' }),
       reads: rules(RULE),
     },

@@ -388,6 +388,19 @@ t.test('no other word hides what rules can be held to', async (t) => {
   t.match(claim, { form: 'no-writes-from', status: 'contradicted' })
 })
 
+t.test('what a deny rule takes is no contradiction', async (t) => {
+  const all = { ...RULE, from: ['Z2-CELL', 'Z3-OPS'], functions: [3, 6, 16], name: 'all' }
+  const deny = { name: 'no', action: 'deny', from: ['Z3-OPS'], to: ['PLC-01'], functions: ['write'] }
+  const of = (...rules: object[]) => control('block all writes from L3', withRules(...rules)).status
+  t.equal(of(all), 'contradicted')
+  t.equal(of(all, deny), 'enforced-here')
+  t.equal(of(all, { ...deny, functions: [6] }), 'contradicted', 'another function is left')
+  t.equal(of(all, { ...deny, from: ['HIST-01'] }), 'contradicted', 'another client is left')
+  t.equal(of(all, { ...deny, to: ['EWS-01'] }), 'contradicted', 'another target is left')
+  t.equal(of(all, { ...deny, unit_ids: [1] }), 'contradicted', 'another unit is left')
+  t.equal(of(all, { ...deny, mode: 'monitor' }), 'contradicted', 'it only watches')
+})
+
 t.test('every form has a case, and reads its own example', async (t) => {
   const tried = new Set(cases.map(([, , form]) => form))
   for (const form of FORMS) {

@@ -1,6 +1,6 @@
 /** The lints: each finds its own in a checked policy, and nothing else. */
 import { blocksOverlap, blockWithin } from '../../policy/address.ts'
-import { type AnyProtocol, type Inspected, isInspected, writingRules } from '../../policy/claim-scope.ts'
+import { type AnyProtocol, deniesWriting, type Inspected, isInspected, writingRules } from '../../policy/claim-scope.ts'
 import { parseDirection } from '../../policy/direction.ts'
 import type { Path, SourceDocument } from '../../policy/document.ts'
 import { show } from '../../policy/findings.ts'
@@ -223,7 +223,12 @@ const assetOutsideZone: LintRule = (input) =>
 const writesFromAbove: LintRule = ({ policy }) =>
   [...inspectedOf(policy)].flatMap(([conduit, protocol]) =>
     writingRules(protocol).flatMap((rule): Hit[] => {
-      const zone = policy.zones.find((one) => reachesOperations(one) && mayBeIn(policy, conduit, protocol, rule, one))
+      const zone = policy.zones.find(
+        (one) =>
+          reachesOperations(one) &&
+          mayBeIn(policy, conduit, protocol, rule, one) &&
+          !deniesWriting(protocol, rule, zoneBlocks(one)),
+      )
       if (zone === undefined) return []
       const message = `found writing allowed to clients of ${zone.id} (level ${level(zone)}) by rule ${show(rule.name)}`
       return [{ id: 'writes-from-above', position: rule.position, message, at: [...ruleAt(conduit, rule), zone.id] }]
