@@ -190,6 +190,11 @@ function ruleBlocks({ conduits }: ReportFacts): Block[] {
   return blocks.length > 0 ? blocks : [{ kind: 'text', text: 'The document has no rule that Headgate enforces.' }]
 }
 
+function linesText(places: readonly { line: number }[]): string {
+  const lines = [...new Set(places.map(({ line }) => `${line}`))]
+  return lines.length === 0 ? '' : ` (line${lines.length === 1 ? '' : 's'} ${list(lines)})`
+}
+
 const STATUS_TONES: Readonly<Record<ClaimStatus, Tone>> = {
   'enforced-here': 'good',
   contradicted: 'bad',
@@ -222,7 +227,7 @@ function claimBlocks({ claims }: ReportFacts): Block[] {
           '',
         )}: ${key}, line ${line}`,
         by,
-        `${detail}${places.length === 0 ? '' : ` (lines ${list([...new Set(places.map((one) => `${one.line}`))])})`}`,
+        `${detail}${linesText(places)}`,
       ]),
     },
   ]

@@ -87,7 +87,7 @@ function label(conduit: ConduitFacts, x: number, y: number, width: number): stri
   const carries = conduit.protocols
     .map(({ protocol, port }) => `${protocol}${port === null ? '' : ` ${port}`}`)
     .join(', ')
-  const w = Math.min(width, 12 + 6.6 * Math.max(conduit.id.length, Math.min(carries.length, 26)))
+  const w = Math.min(width, 18 + 7.4 * Math.max(conduit.id.length, Math.min(carries.length, 26) * 0.85))
   return [
     `<g><title>${escapeXml(`${conduit.id}: ${conduit.name}; ${carries}; ${WORDS[kind]}`)}</title>`,
     `<rect x="${x - w / 2}" y="${y - 17}" width="${w}" height="34" rx="4" class="label ${kind}"/>`,

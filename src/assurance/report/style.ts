@@ -28,9 +28,9 @@ nav a { text-decoration: none; }
 nav a:hover { text-decoration: underline; }
 article { padding: .9rem 1.1rem; margin: 0 0 .8rem; border: 1px solid var(--line); border-left: 3px solid var(--accent); border-radius: 4px; break-inside: avoid; }
 table { width: 100%; margin: 1.4rem 0; border-collapse: collapse; font-size: .86rem; line-height: 1.4; }
-caption { padding: 0 0 .45rem; text-align: left; font-weight: 650; font-size: .95rem; break-after: avoid; }
+caption { padding: 0 0 .45rem; text-align: left; font-weight: 650; font-size: 1.06em; break-after: avoid; }
 thead { display: table-header-group; }
-th, td { padding: .42rem .6rem .42rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
+th, td { padding: .42rem .6rem .42rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); overflow-wrap: break-word; }
 thead th { color: var(--soft); font-weight: 550; border-bottom: 1.5px solid var(--ink); overflow-wrap: normal; }
 tbody th { font-weight: 550; min-width: 7rem; }
 tr { break-inside: avoid; }

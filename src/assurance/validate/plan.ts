@@ -137,6 +137,12 @@ async function listenerProbes(context: Context, listener: Listener): Promise<Pro
   const label = `${asset?.name ?? target.name} by ${where(listen)}`
   const base = { conduit: conduit.id, target: label.slice(0, 200) }
   const id = (what: string): string => `${conduit.id}:${where(listen)}:${what}`.slice(0, 200)
+  if (parseAddress(listen.host) === 0n || parseAddress(listen.host) === MAPPED) {
+    const probe = { ...base, id: id('connect'), group: 'allowed' as const, what: 'connect', expected: 'connects' }
+    return [
+      untried(probe, `the listener is on every address of the gateway (${listen.host}): which one to try is not said`),
+    ]
+  }
   const source = await sourceTowards(context, listen)
   if (source === null) {
     const probe = { ...base, id: id('connect'), group: 'allowed' as const, what: 'connect', expected: 'connects' }
