@@ -88,6 +88,28 @@ twice). \`version\` is raised when a reader of an older one would misunderstand 
 | key | value | meaning |
 | --- | --- | --- |
 ${rows.join('\n')}
+
+## The decisions beside it
+
+What a person has decided against (\`headgate analyze --reject\`) stands in a file beside the baseline, which
+\`headgate analyze\` and \`headgate cutover\` read: \`baseline.decisions.json\` for \`baseline.json\`.
+
+    {
+      "format": "headgate-decisions",
+      "version": 1,
+      "decisions": [
+        {
+          "id": "bh3lq0x2",
+          "what": "scan: 10.30.1.99: tried 1 targets and 40 units, functions 3, most of it in vain",
+          "decision": "reject",
+          "who": "anna",
+          "why": "not a host of ours: port closed, switch 4",
+          "time": "2026-03-09T06:12:00.000Z"
+        }
+      ]
+    }
+
+\`id\` stays the same however often the traffic is learned anew. To take a decision back, remove its entry.
 `
 }
 
