@@ -13,6 +13,7 @@ import { escapeXml } from '../../src/assurance/report/svg.ts'
 import { plain } from '../../src/assurance/report/text.ts'
 import { parseValidation } from '../../src/assurance/result.ts'
 import { loadPolicy } from '../../src/policy/load.ts'
+import { OPCUA_SERVICE_GROUPS } from '../../src/protocols/opcua/services.ts'
 import { browse, noChromium } from '../support/chromium.ts'
 import { FIXTURE, fixtureFacts, golden, goldenText, POLICY } from '../support/report-fixture.ts'
 
@@ -104,6 +105,24 @@ t.test('compliance: facts and gaps, never a bare tick', async (t) => {
   t.same(without.find(({ id }) => id === 'SR 2.8')?.missing[0], 'no evidence was given')
   t.match(formatReport(bare, 'text'), /Cross-zone tests: not tested/)
   t.match(formatReport(bare, 'text'), /Implementation Date: 1970-01-01 \(day of this report; no sound evidence/)
+})
+
+t.test('what is encrypted past the gateway is not told as inspected', async (t) => {
+  const rules = [{ name: 'all', from: ['B'], to: ['A'], services: OPCUA_SERVICE_GROUPS }]
+  const opcua = { protocol: 'OPC UA', security_mode: 'SignAndEncrypt', rules }
+  const document = {
+    zones: [
+      { zone_id: 'A', networks: ['127.0.0.0/24'] },
+      { zone_id: 'B', networks: ['127.0.1.0/24'] },
+    ],
+    conduits: [{ conduit_id: 'C', connects: ['A', 'B'], mode: 'enforce', protocols_allowed: [opcua] }],
+    gateway: { listeners: [{ conduit: 'C', protocol: 'OPC UA', listen: '127.0.0.1:4841', target: '127.0.0.2:4840' }] },
+  }
+  const file = `${t.testdir({ 'opcua.yaml': JSON.stringify(document) })}/opcua.yaml`
+  const run = headgate('report', file, '--no-record')
+  t.match(run.out, /DPI Enabled: Yes \(OPC UA: of encrypted channels the opening alone, enforcing\)/)
+  t.match(run.out, /Missing: .*messages on encrypted channels of OPC UA are not read/)
+  t.notMatch(run.out, /every OPC UA message is decoded/)
 })
 
 t.test('evidence that was tampered with is told everywhere, and shows nothing', async (t) => {

@@ -66,7 +66,9 @@ function conduitEntry(conduit: ConduitFacts) {
   const carried = protocols.map(({ protocol, port, direction }) =>
     [`${protocol}${port === null ? '' : ` ${port}`}`, direction].filter((part) => part !== null).join(': '),
   )
-  const inspected = protocols.filter((one) => one.inspected).map(({ protocol }) => protocol)
+  const inspected = protocols
+    .filter((one) => one.inspected)
+    .map(({ protocol, blind }) => (blind ? `${protocol}: of encrypted channels the opening alone` : protocol))
   const others = protocols.filter((one) => !one.inspected).map(({ protocol }) => protocol)
   const yes = `Yes (${list(inspected)}, ${mode === 'enforce' ? 'enforcing' : 'monitoring only'})`
   const dpi = inspected.length === 0 ? 'No' : others.length === 0 ? yes : `${yes}; No (${list(others)})`
@@ -81,7 +83,13 @@ function conduitEntry(conduit: ConduitFacts) {
           ? rules
           : `${rules}${mode === 'enforce' ? ', all else denied' : ', all else passes and is recorded'}`,
       ],
-      ['DPI Enabled', toned(dpi, inspected.length === 0 || mode === 'monitor' ? 'warn' : 'good')],
+      [
+        'DPI Enabled',
+        toned(
+          dpi,
+          inspected.length === 0 || mode === 'monitor' || protocols.some(({ blind }) => blind) ? 'warn' : 'good',
+        ),
+      ],
     ] satisfies Field[],
   }
 }

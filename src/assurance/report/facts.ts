@@ -6,6 +6,7 @@ import { FUNCTION_GROUPS, type FunctionSelector, selectorName } from '../../prot
 import { attributeName } from '../../protocols/opcua/attributes.ts'
 import { serviceOf } from '../../protocols/opcua/services.ts'
 import type { VerifierKey } from '../../records/evidence/note.ts'
+import { isBlind } from '../../render/policy-flows.ts'
 import { VERSION } from '../../version.ts'
 import { isSafetyZone } from '../lint/levels.ts'
 import type { SuppressedFinding } from '../lint/lint.ts'
@@ -53,6 +54,8 @@ export interface ProtocolFacts {
   securityMode: string | null
   /** Headgate reads its messages: a listener of the gateway carries it. */
   inspected: boolean
+  /** Of it, channels may be encrypted that Headgate does not end: it sees their opening alone. */
+  blind: boolean
   /** Headgate can read it, and no listener carries it. */
   unused: boolean
   limits: boolean
@@ -227,6 +230,7 @@ function conduitFacts(policy: Policy, conduit: Conduit): ConduitFacts {
       direction: protocol.direction,
       securityMode: 'securityMode' in protocol ? protocol.securityMode : null,
       inspected,
+      blind: inspected && protocol.kind === 'opcua' && isBlind(protocol),
       unused: protocol.kind !== 'other' && !inspected,
       limits: protocol.kind !== 'other' && limited(protocol.limits),
     }

@@ -93,7 +93,14 @@ function boundary({ conduits }: ReportFacts): Point {
 function inspection({ conduits }: ReportFacts): Point {
   const { shown, missing } = point()
   for (const { id, protocols, mode } of conduits) {
-    const read = protocols.filter(({ inspected }) => inspected).map(({ protocol }) => protocol)
+    const read = protocols.filter(({ inspected, blind }) => inspected && !blind).map(({ protocol }) => protocol)
+    const blind = protocols.filter((one) => one.blind).map(({ protocol }) => protocol)
+    if (blind.length > 0) {
+      shown.push(
+        `${id}: the opening of each ${blind.join(' and ')} channel is read, and all of those that are not encrypted`,
+      )
+      missing.push(`${id}: messages on encrypted channels of ${blind.join(' and ')} are not read`)
+    }
     const unread = protocols.filter(({ inspected }) => !inspected).map(({ protocol }) => protocol)
     if (read.length > 0) shown.push(`${id}: every ${read.join(' and ')} message is decoded (${mode})`)
     if (unread.length > 0) missing.push(`${id}: ${unread.join(', ')} not read by Headgate`)
