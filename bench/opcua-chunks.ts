@@ -96,7 +96,6 @@ function opened(plain: boolean): { session: InspectSession; clock: { us: number;
     serverCertificates: null,
     messageBytes: 4 << 20,
     chunks: 1024,
-    ruleMonitor: new Uint8Array(1),
     idleMs: 60_000,
     partialFrameMs: 3000,
     counters: {

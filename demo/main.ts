@@ -63,6 +63,9 @@ async function main(): Promise<number> {
       )
     }
     say(`  metrics  ${page}/metrics   health ${page}/readyz`)
+    say(
+      `  ${green('✓')} answered by the target   ${red('✗')} refused by Headgate${options.once ? '' : '   Ctrl-C ends'}`,
+    )
     say('')
     const tally: Tally = { steps: 0, unexpected: [] }
     const plant: Plant = { plcs, opcua }

@@ -83,7 +83,7 @@ export class OpcUaJudge {
   }
 
   private terms(protocol: TermsOf): OpcUaTerms {
-    const { rules, timeouts, messageLimits } = protocol
+    const { timeouts, messageLimits } = protocol
     const requests = 0
     const responses = FUNCTIONS * VERDICTS
     const rest = responses + VERDICTS
@@ -96,7 +96,6 @@ export class OpcUaJudge {
       serverCertificates: set(protocol.serverCertificates),
       messageBytes: messageLimits.messageBytes,
       chunks: messageLimits.chunks,
-      ruleMonitor: Uint8Array.from(rules, (rule) => (rule.mode === 'monitor' ? 1 : 0)),
       idleMs: timeouts.idleMs,
       partialFrameMs: timeouts.partialFrameMs,
       counters: {

@@ -24,7 +24,7 @@ export class OpcUaConduit extends ConduitPlan {
     super(conduit, protocol, bases, context)
     this.protocol = protocol
     this.kind = `opcua ${protocol.handling}`
-    const { rules, timeouts, messageLimits } = protocol
+    const { timeouts, messageLimits } = protocol
     this.terms = {
       monitor: this.monitor,
       endpointUrls: setOf(protocol.endpointUrls),
@@ -33,7 +33,6 @@ export class OpcUaConduit extends ConduitPlan {
       serverCertificates: setOf(protocol.serverCertificates),
       messageBytes: messageLimits.messageBytes,
       chunks: messageLimits.chunks,
-      ruleMonitor: Uint8Array.from(rules, (rule) => (rule.mode === 'monitor' ? 1 : 0)),
       idleMs: timeouts.idleMs,
       partialFrameMs: timeouts.partialFrameMs,
       counters: { cells: context.cells, ...bases, histogram: -1 },

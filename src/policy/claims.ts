@@ -2,6 +2,7 @@
  * The document's claims held to what the document does: `direction`, `security_mode`, `controls`,
  * `security_requirements` and `allowed_conduits`, each read by the grammar of `claim-forms.ts`.
  */
+import { serviceOf } from '../protocols/opcua/services.ts'
 import { FORMS, holdReadOnly } from './claim-forms.ts'
 import {
   byRules,
@@ -18,7 +19,8 @@ import {
 } from './claim-scope.ts'
 import { covers, type Direction, parseDirection } from './direction.ts'
 import type { Path, SourceDocument } from './document.ts'
-import type { Conduit, Policy, Position, Zone } from './model.ts'
+import type { Conduit, ModbusRule, OpcUaRule, Policy, Position, Zone } from './model.ts'
+import { servicesClaimed } from './opcua-rules.ts'
 
 export const CLAIM_STATUSES = {
   'enforced-here': 'this gateway enforces it, by the rules or limits named',
@@ -221,8 +223,12 @@ function ofDirection(scope: Scope, one: Carried, text: string): Claim[] {
   const arrow = `${direction.initiator} ${direction.both ? '<->' : '->'} ${direction.responder}`
   const claims = [finish(scope, 'direction', path, text, arrow, 'arrow', holdArrow(scope, one, direction))]
   for (const { text: part, functions } of direction.claims) {
-    if (functions !== null) {
-      const outcome = holdFunctions(scope, one, direction, functions)
+    const services = one.protocol.kind === 'opcua' ? servicesClaimed(part) : null
+    if (functions !== null || services !== null) {
+      const outcome =
+        services === null
+          ? holdFunctions(scope, one, direction, functions ?? [])
+          : holdServices(scope, one, direction, services)
       claims.push(finish(scope, 'direction', path, text, part, 'functions', outcome))
     } else claims.push(claimOf(scope, 'direction', path, text, part, formOf(part)))
   }
@@ -259,6 +265,26 @@ function holdArrow(scope: Scope, one: Carried, direction: Direction): Outcome {
   )
 }
 
+/** Whether a rule allows something to clients on the side that a direction starts from. */
+function initiates(scope: Scope, one: Carried, direction: Direction, rule: ModbusRule | OpcUaRule): boolean {
+  return (
+    rule.action === 'allow' &&
+    clientZones(scope, one, rule).some(
+      (zone) => isCalled(zone, direction.initiator) || (direction.both && isCalled(zone, direction.responder)),
+    )
+  )
+}
+
+function holdServices(scope: Scope, one: Carried, direction: Direction, services: readonly number[]): Outcome {
+  const rules = one.protocol.kind === 'opcua' ? one.protocol.rules : []
+  const crossing = rules.filter((rule) => initiates(scope, one, direction, rule))
+  const wider = crossing.find((rule) => rule.services.some((id) => !services.includes(id)))
+  if (wider === undefined) return byRules(scope, one, crossing, 'they allow no other service')
+  const names = wider.services.filter((id) => !services.includes(id)).map((id) => serviceOf(id)?.name ?? String(id))
+  const detail = `rule "${wider.name}" allows ${names.slice(0, 8).join(', ')}${names.length > 8 ? ', …' : ''} as well`
+  return { status: 'contradicted', by: `rule "${wider.name}"`, detail, places: [rulePlace(wider)] }
+}
+
 function holdFunctions(
   scope: Scope,
   one: Carried,
@@ -274,13 +300,7 @@ function holdFunctions(
       detail: `Headgate does not carry ${protocol.protocol} of ${one.conduit.id}, and a filter of ports cannot tell`,
     }
   }
-  const crossing = protocol.rules.filter(
-    (rule) =>
-      rule.action === 'allow' &&
-      clientZones(scope, one, rule).some(
-        (zone) => isCalled(zone, direction.initiator) || (direction.both && isCalled(zone, direction.responder)),
-      ),
-  )
+  const crossing = protocol.rules.filter((rule) => initiates(scope, one, direction, rule))
   const wider = crossing.find((rule) => rule.functions.some((selector) => !covers(functions, selector)))
   if (wider !== undefined) {
     const codes = wider.functions.filter((selector) => !covers(functions, selector)).map(({ code }) => code)

@@ -93,6 +93,15 @@ export function buildOpcUaRules(
   return rules
 }
 
+/** Type ids of the services that one claim of a direction allows; null where it does not speak of services. */
+export function servicesClaimed(claim: string): number[] | null {
+  const word = claim
+    .toLowerCase()
+    .replaceAll('-', ' ')
+    .replace(/\s*\/\s*/, '/')
+  return ACCESS.get(word)?.flatMap(servicesIn) ?? null
+}
+
 /** What the parenthesis of a direction says of services. */
 function claims(text: string): { services: number[] | null; vague: string[] } {
   let services: number[] | null = null
@@ -101,16 +110,11 @@ function claims(text: string): { services: number[] | null; vague: string[] } {
   for (const part of inside.split(/[,;]|\band\b/i)) {
     const claim = part.trim().replaceAll(/\s+/g, ' ')
     if (claim === '') continue
-    const word = claim
-      .toLowerCase()
-      .replaceAll('-', ' ')
-      .replace(/\s*\/\s*/, '/')
-    const groups = ACCESS.get(word)
-    if (groups === undefined) {
+    const allowed = servicesClaimed(claim)
+    if (allowed === null) {
       vague.push(claim)
       continue
     }
-    const allowed = groups.flatMap(servicesIn)
     services = services === null ? allowed : services.filter((one) => allowed.includes(one))
   }
   return { services, vague }

@@ -507,6 +507,15 @@ t.test('OPC UA', async (t) => {
     { part: 'read only', status: 'not-enforced' },
   ])
   const writes = { ...reads, services: ['write'] }
+  t.match(of({ direction: 'Z3 -> Z2 (read/write)', rules: [writes], ...signed }, monitor).claims[1], {
+    part: 'read/write',
+    status: 'not-enforced',
+  })
+  t.match(of({ direction: 'Z3 -> Z2 (read only)', rules: [writes], ...signed }, monitor).claims[1], {
+    part: 'read only',
+    status: 'contradicted',
+    detail: /"ua" allows Write as well/,
+  })
   t.match(of({ rules: [writes], ...signed }, { controls: ['Block all writes from L3'] }).claims, [
     { status: 'contradicted', detail: /"ua" allows writing from Z3-OPS/ },
   ])

@@ -105,7 +105,6 @@ export class TestGateway {
       serverCertificates: null,
       messageBytes: 4_194_304,
       chunks: 1024,
-      ruleMonitor: new Uint8Array(16),
       idleMs: 60_000,
       partialFrameMs: 5000,
       counters: {

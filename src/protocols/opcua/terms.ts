@@ -63,8 +63,6 @@ export interface OpcUaTerms {
   serverCertificates: ReadonlySet<string> | null
   messageBytes: number
   chunks: number
-  /** By rule index: 1 where the rule's own mode is monitor. */
-  ruleMonitor: Uint8Array
   idleMs: number
   partialFrameMs: number
   counters: OpcUaCells
