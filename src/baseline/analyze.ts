@@ -11,7 +11,9 @@ import { coverage, standing } from './coverage.ts'
 import { type Decision, type OpenDecision, openDecisions, spanOf } from './decisions.ts'
 import { ruleNode } from './draft.ts'
 import { tableOf } from './function-tables.ts'
-import { type Grant, namesIn, placeOf, ruleLines } from './patch.ts'
+import { isAboutOpcUa } from './opcua-assess.ts'
+import { type SightedGrant, sightedGrant, sightedRuleNode, sightedRules, sightedStanding } from './opcua-sighted.ts'
+import { type Grant, namesIn, opcuaPlaceOf, placeOf, ruleLines } from './patch.ts'
 import { rangeText } from './ranges.ts'
 import { type Rank, rank } from './rank.ts'
 import { buildRules, spanText } from './rules.ts'
@@ -42,6 +44,8 @@ export interface Choice {
   /** The rule that would allow it, as lines of the document, and what is granted by it; null: no rule can. */
   lines: string[] | null
   grants: Grant[]
+  /** The same of OPC UA; null: nothing. */
+  opcua: SightedGrant | null
   /** Why no rule can. */
   obstacle: string | null
 }
@@ -89,8 +93,10 @@ export function analyze(input: AnalyzeInput): Analysis {
   const rejected = new Set(decisions.map((one) => one.id))
   const settled = { allowed: 0, denied: 0, rejected: 0 }
   const kinds = new Map<string, number>()
-  for (const { kind, client, units } of sightings.all.values()) {
-    if (kind === 'request') kinds.set(client, (kinds.get(client) ?? 0) + Math.max(1, units.total))
+  for (const { protocol, kind, client, units } of sightings.all.values()) {
+    // Of OPC UA an ordinary session uses a dozen services.
+    if (kind === 'request' && protocol === 'modbus')
+      kinds.set(client, (kinds.get(client) ?? 0) + Math.max(1, units.total))
   }
   const flows = new Map((baseline?.flows ?? []).map((flow) => [flowKey(flow), flow]))
   const candidates: Candidate[] = []
@@ -100,12 +106,13 @@ export function analyze(input: AnalyzeInput): Analysis {
       continue
     }
     const grants = grantsOf(sighting, flows, policy)
-    const stands = policy === null ? 'open' : standingOf(policy, sighting, grants, sightings)
+    const opcua = sighting.protocol === 'opcua' ? sightedGrant(sighting) : null
+    const stands = policy === null ? 'open' : standingOf(policy, sighting, grants, opcua, sightings)
     if (stands !== 'open') {
       settled[stands]++
       continue
     }
-    candidates.push(candidateOf(sighting, grants, input, flows, kinds.get(sighting.client) ?? 0))
+    candidates.push(candidateOf(sighting, grants, opcua, input, flows, kinds.get(sighting.client) ?? 0))
   }
   candidates.sort((a, b) => b.legitimacy - b.danger - (a.legitimacy - a.danger) || b.sighting.count - a.sighting.count)
   const open = policy === null || baseline === null ? [] : openDecisions(policy, baseline, decisions)
@@ -138,6 +145,9 @@ export function analyze(input: AnalyzeInput): Analysis {
 /** Whether the evidence shows what an item of the baseline is about. */
 const isOf = (item: OpenDecision, one: Sighting): boolean =>
   item.client === one.client &&
+  (item.services === undefined
+    ? one.protocol === 'modbus'
+    : one.protocol === 'opcua' && isAboutOpcUa(item.services, one)) &&
   (item.target === null || (item.target === one.target && (item.port === null || item.port === one.port))) &&
   (item.function === null || item.function === one.function)
 
@@ -199,12 +209,19 @@ function standingOf(
   policy: Policy,
   one: Sighting,
   grants: readonly Grant[],
+  opcua: SightedGrant | string | null,
   { policies, last: until }: Sightings,
 ): 'allowed' | 'denied' | 'open' {
+  if (opcua !== null && typeof opcua !== 'string') {
+    const stands = sightedStanding(policy, opcua, one.rule)
+    if (stands !== 'open') return stands
+  }
   if (grants.length === 0) {
     // No rule speaks of limits and of form: what has not been seen for a day under this very policy is over.
     const since = policies.get(policy.sha256) ?? Number.POSITIVE_INFINITY
-    return until - Math.max(since, one.last) >= DAY_MS ? 'allowed' : 'open'
+    // Of OPC UA, what comes once a week must not pass for mended.
+    const ofForm = one.protocol === 'modbus' || one.reason === 'malformed' || one.reason === 'rate'
+    return until - Math.max(since, one.last) >= (ofForm ? DAY_MS : MIN_BASELINE_MS) ? 'allowed' : 'open'
   }
   const all = grants.map(({ flow, values }) => {
     const stands = standing(policy, flow)
@@ -239,6 +256,7 @@ function allowsValues(
 function candidateOf(
   sighting: Sighting,
   grants: Grant[],
+  opcua: SightedGrant | string | null,
   { sightings, policy, baseline }: AnalyzeInput,
   flows: ReadonlyMap<string, BaselineFlow>,
   kindsOfClient: number,
@@ -254,9 +272,11 @@ function candidateOf(
     until: sightings.last,
   })
   const names = policy === null ? namesOf(sighting) : namesIn(policy)
-  const made = linesFor(grants, policy, names, sighting)
+  const made = opcua === null ? linesFor(grants, policy, names, sighting) : opcuaLines(opcua, policy, names)
   const limits =
-    sighting.reason === 'rate' && sighting.kind === 'request' ? limitLines(sighting, policy, baseline) : null
+    opcua === null && sighting.reason === 'rate' && sighting.kind === 'request'
+      ? limitLines(sighting, policy, baseline)
+      : null
   const { lines, obstacle } =
     limits === null ? made : { lines: limits, obstacle: 'a limit does, not a rule: change it by hand' }
   return {
@@ -266,8 +286,12 @@ function candidateOf(
     what: whatText(sighting, names),
     lines,
     grants: made.lines === null ? [] : grants,
+    opcua: made.lines === null || typeof opcua === 'string' ? null : opcua,
     obstacle,
     ...ranked,
+    ...(opcua !== null && sighting.partial
+      ? { contra: [...ranked.contra, 'events stand for several requests, and name the node of one: others show again'] }
+      : {}),
     sighting,
     answers,
   }
@@ -320,6 +344,18 @@ function linesFor(
   return { lines, obstacle: null }
 }
 
+function opcuaLines(
+  grant: SightedGrant | string,
+  policy: Policy | null,
+  names: (address: string) => string,
+): { lines: string[] | null; obstacle: string | null } {
+  if (typeof grant === 'string') return { lines: null, obstacle: grant }
+  const place = policy === null ? null : opcuaPlaceOf(policy, grant)
+  if (typeof place === 'string') return { lines: null, obstacle: place }
+  const lines = sightedRules([grant], names).flatMap((rule) => ruleLines(sightedRuleNode(rule, names)))
+  return { lines, obstacle: null }
+}
+
 /** Limits that hold what the baseline saw, with room for half as much again; null: it has not seen the hosts. */
 function limitLines(one: Sighting, policy: Policy | null, baseline: BaselineFile | null): string[] | null {
   const client = baseline?.clients.find((host) => host.address === one.client)
@@ -353,14 +389,17 @@ export function whatText(one: Sighting, names: (address: string) => string): str
     const name = names(address)
     return name === address ? address : `${name} (${address})`
   }
-  const port = one.port === 502 ? '' : ` port ${one.port}`
+  const port = one.port === (one.protocol === 'opcua' ? 4840 : 502) ? '' : ` port ${one.port}`
   const units = one.units.size === 0 ? '' : ` unit ${one.units.toRanges().slice(0, 4).map(rangeText).join(', ')}`
   const code = one.function === null ? '' : ` ${functionText(one.function, one.sub)}`
+  const service = [one.service, one.node, one.method, one.attribute].flatMap((part) =>
+    part === null ? [] : ` ${part}`,
+  )
   const ranges = one.addresses.toRanges()
   const shown = ranges.slice(0, 4).map(rangeText).join(', ')
   const addresses = ranges.length === 0 ? '' : ` ${shown}${ranges.length > 4 ? ' …' : ''}`
   const kind = one.kind === 'request' ? '' : ` (${one.kind})`
-  return `${host(one.client)} -> ${host(one.target)}${port}${units}${code}${addresses}${kind}`
+  return `${host(one.client)} -> ${host(one.target)}${port}${units}${code}${service.join('')}${addresses}${kind}`
 }
 
 function decideChoice(item: OpenDecision, policy: Policy): DecideChoice {
@@ -374,7 +413,8 @@ function decideChoice(item: OpenDecision, policy: Policy): DecideChoice {
     what: decideText(item, names).replace(/^\S+ /, ''),
     lines,
     grants: lines === null ? [] : grants,
-    obstacle,
+    opcua: null,
+    obstacle: item.services === undefined ? obstacle : 'by hand, or "headgate learn" has its lines',
     item,
   }
 }
@@ -400,7 +440,7 @@ function verdictsOf(
 ): ConduitVerdict[] {
   const seen = [...new Set([...sightings.all.values()].map((one) => one.conduit))].filter((id) => id !== '')
   const conduits: { id: string; mode: Conduit['mode'] }[] =
-    policy?.conduits.filter((one) => one.protocols.some(({ kind }) => kind === 'modbus')) ??
+    policy?.conduits.filter((one) => one.protocols.some(({ kind }) => kind === 'modbus' || kind === 'opcua')) ??
     seen.map((id) => ({ id, mode: 'monitor' as const }))
   return conduits.map(({ id, mode }) => {
     const own = candidates.filter((one) => one.conduits.includes(id))
@@ -450,8 +490,12 @@ function curveOf(sightings: Sightings, baseline: BaselineFile | null): Analysis[
   for (const { client, target, port, function: code, sub, first } of baseline?.flows ?? []) {
     note([client, target, port, code, sub].join(' '), Date.parse(first))
   }
-  for (const { kind, client, target, port, function: code, sub, first } of sightings.all.values()) {
-    if (kind === 'request') note([client, target, port, code, sub].join(' '), first)
+  for (const { client, target, port, services, first } of baseline?.opcua ?? []) {
+    for (const name of Object.keys(services)) note([client, target, port, name].join(' '), Date.parse(first))
+  }
+  for (const { kind, client, target, port, function: code, sub, service, first } of sightings.all.values()) {
+    if (kind === 'request')
+      note([client, target, port, ...(service === null ? [code, sub] : [service])].join(' '), first)
   }
   const days = new Map<number, number>()
   for (const time of firsts.values()) {

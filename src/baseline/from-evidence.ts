@@ -17,7 +17,9 @@ const rateRow = (seconds: [number, number][]) => ({ ...figuresOf(seconds), secon
 /** @param files names of the evidence files, for the list of sources */
 export function baselineFromEvidence(sightings: Sightings, files: readonly string[]): BaselineFile {
   const baseline = emptyBaseline()
-  const seen = [...sightings.all.values()].filter((one) => one.kind === 'request' && one.happened === 'would-deny')
+  const seen = [...sightings.all.values()].filter(
+    (one) => one.protocol === 'modbus' && one.kind === 'request' && one.happened === 'would-deny',
+  )
   const clients = new Map<string, Sighting[]>()
   const targets = new Map<string, Sighting[]>()
   const pairs = new Map<string, Sighting[]>()
@@ -62,6 +64,8 @@ export function baselineFromEvidence(sightings: Sightings, files: readonly strin
   if (shared > 0) notes.push(`${plural(shared, 'kind')} of several units: how many requests each had is an equal share`)
   if (sightings.dropped > 0) notes.push(`${plural(sightings.dropped, 'event')} of too many kinds are left out`)
   const denied = [...sightings.all.values()].filter((one) => one.happened === 'denied').length
+  const opcua = [...sightings.all.values()].filter((one) => one.protocol === 'opcua').length
+  if (opcua > 0) notes.push(`${plural(opcua, 'kind')} of OPC UA are left out: see "headgate analyze"`)
   if (denied > 0) notes.push(`${plural(denied, 'kind')} that a conduit denied are left out`)
   const found = Number.isFinite(sightings.first)
   baseline.sources.push({

@@ -68,7 +68,7 @@ const known = (all: readonly string[], some: readonly string[]): string[] => all
 
 /** `HIST-01 reads OPC-01`. */
 export function opcuaName(
-  { row, services }: OpcUaGrant,
+  { row, services }: { row: Pick<OpcUaGrant['row'], 'client' | 'target'>; services: readonly string[] },
   nameOf: (address: string) => string,
   targets: readonly string[] = [nameOf(row.target)],
 ): string {

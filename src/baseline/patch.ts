@@ -5,19 +5,20 @@
 import { isMap, isSeq, type Node, parseDocument, stringify, type YAMLSeq } from 'yaml'
 import { blockHolds, parseAddress } from '../policy/address.ts'
 import { checkPolicy } from '../policy/load.ts'
-import type { ModbusProtocol, Policy, Zone } from '../policy/model.ts'
+import type { ModbusProtocol, OpcUaProtocol, Policy, Zone } from '../policy/model.ts'
 import { assess, type DecideItem, functionText, numbered } from './assess.ts'
 import type { BaselineFile, BaselineFlow } from './baseline-file.ts'
 import { coverage, leadsTo, opcuaStanding, type ProtocolPlace, placesOf, standing } from './coverage.ts'
 import { type DraftOptions, ruleNode } from './draft.ts'
 import type { OpcUaGrant } from './opcua-assess.ts'
 import { type OpcUaDraftRule, opcuaEvidence, opcuaName, opcuaRuleNode } from './opcua-draft.ts'
+import { type SightedGrant, type SightedRule, sightedEvidence, sightedRuleNode, sightedRules } from './opcua-sighted.ts'
 import { buildRules, type DraftRule, evidenceText } from './rules.ts'
 
 export interface Patch {
   text: string
   /** Rules that were added, with the conduit they were added to. */
-  added: { conduit: string; rule: DraftRule | OpcUaDraftRule }[]
+  added: { conduit: string; rule: DraftRule | OpcUaDraftRule | SightedRule }[]
   decide: DecideItem[]
 }
 
@@ -187,6 +188,49 @@ export function addRules(text: string, policy: Policy, grants: readonly Grant[],
     }
   }
   return { text: patched, added, refused }
+}
+
+/** The protocol that a rule for it would go into; a sentence where none can. */
+export function opcuaPlaceOf(policy: Policy, grant: SightedGrant): ProtocolPlace | string {
+  const found = between(policy, grant, 'opcua')
+  if (typeof found === 'string') return found
+  const { id } = found.conduit
+  const { rules, handling, securityModes } = found.protocol as OpcUaProtocol
+  if (rules.some((rule) => rule.fromProse))
+    return `conduit ${id} has no rules but its direction, and ${grant.service} is not in that`
+  if (handling === 'inspect' && securityModes.includes('SignAndEncrypt'))
+    return `conduit ${id} allows encrypted channels, on which no rule can be held to services: decide on handling: terminate, or on security_modes without SignAndEncrypt`
+  return found
+}
+
+/** Adds rules for OPC UA that the evidence shows: all of them, or none. @returns a sentence where one cannot be added */
+export function addSighted(
+  text: string,
+  policy: Policy,
+  grants: readonly SightedGrant[],
+  label: string,
+): Pick<Patch, 'text' | 'added'> | string {
+  const nameOf = namesIn(policy)
+  const byPlace = new Map<string, { place: ProtocolPlace; own: SightedGrant[] }>()
+  for (const grant of grants) {
+    const place = opcuaPlaceOf(policy, grant)
+    if (typeof place === 'string') return place
+    const known = byPlace.get(place.at.join()) ?? { place, own: [] }
+    byPlace.set(place.at.join(), known)
+    known.own.push(grant)
+  }
+  const added: Patch['added'] = []
+  let patched = text
+  for (const { place, own } of byPlace.values()) {
+    for (const rule of sightedRules(own, nameOf, new Set(place.protocol.rules.map(({ name }) => name)))) {
+      const next = insert(patched, place.at, sightedRuleNode(rule, nameOf), [`# ${label}:${sightedEvidence(rule)}`])
+      const why = next === null ? 'its conduit has no list of rules to add to' : firstError(policy.file, next)
+      if (next === null || why !== null) return why as string
+      patched = next
+      added.push({ conduit: place.conduit.id, rule })
+    }
+  }
+  return { text: patched, added }
 }
 
 /** @returns the conduit that a flow belongs to; a sentence where there is none */

@@ -3,6 +3,7 @@
  * can see why. What looks legitimate and does little harm is proposed to be allowed; nothing is allowed by this.
  */
 import { FUNCTION_GROUPS, functionClass, isWrite } from '../protocols/modbus/function-codes.ts'
+import { harmOfService } from './opcua-sighted.ts'
 import { spanText } from './rules.ts'
 import type { Sighting } from './sightings.ts'
 
@@ -70,9 +71,10 @@ export function rank(one: Sighting, around: Surroundings): Rank {
     speaksAgainst(around.clientKnown === 'no' ? 45 : 30, 'unknown client')
     if (scans) speaksAgainst(30, `a scan: ${around.kindsOfClient} kinds of request`)
   }
-  const [harm, what] = harmOf(one)
+  const [harm, what] = one.protocol === 'opcua' && one.kind === 'request' ? harmOfService(one.service) : harmOf(one)
   if (harm > 0) speaksAgainst(harm, what)
   if (one.reason === 'malformed') speaksAgainst(40, 'breaks the specification')
+  if (one.reason === 'security') speaksAgainst(30, 'security that the policy does not allow')
   if (one.reason === 'value') speaksAgainst(10, 'a value that a rule forbids')
   legitimacy = Math.min(100, legitimacy)
   danger = Math.min(100, danger)
@@ -98,7 +100,7 @@ function recurrence(one: Sighting, until: number): [number, string] {
 }
 
 function harmOf({ kind, function: code, sub }: Sighting): [number, string] {
-  if (code === null) return kind === 'connection' ? [0, ''] : [30, 'no function']
+  if (code === null) return kind === 'connection' || kind === 'channel' ? [0, ''] : [30, 'no function']
   if (FUNCTION_GROUPS.program.some((one) => one.code === code)) return [70, 'a programming function']
   if (functionClass(code) !== 'public') return [70, 'a function that the specification does not define']
   if (code === 21) return [60, 'writes files']

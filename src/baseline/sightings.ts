@@ -4,6 +4,7 @@
  */
 import { parseFunction } from '../protocols/modbus/function-codes.ts'
 import { keyOf } from './decisions.ts'
+import { isNarrow } from './opcua-sighted.ts'
 import { RangeSet } from './ranges.ts'
 
 /** Kinds that are kept apart; a scan must not take all memory. */
@@ -20,7 +21,8 @@ const HOUR_MS = 3_600_000
 
 /** `shadow-deny`: passes, and a shadow policy would deny it; `shadow-allow`: the other way round. */
 export type Happened = 'would-deny' | 'denied' | 'shadow-deny' | 'shadow-allow'
-export type SightingKind = 'request' | 'response' | 'connection'
+/** `channel`: a secure channel of OPC UA. */
+export type SightingKind = 'request' | 'response' | 'connection' | 'channel'
 
 type Fields = Record<string, unknown>
 
@@ -66,6 +68,14 @@ export class Sighting {
   /** null: no function, as of a connection or of bytes that are no frame. */
   readonly function: number | null
   readonly sub: number | null
+  readonly protocol: 'modbus' | 'opcua'
+  /** OPC UA: the service, and where kinds are told apart by them node, method and attribute, as the event writes them. */
+  readonly service: string | null
+  readonly node: string | null
+  readonly method: string | null
+  readonly attribute: string | null
+  /** OPC UA: something was written that is no number. */
+  valueHidden = false
   clientAsset: string | null = null
   targetAsset: string | null = null
   /** The rule that came nearest to allowing it, of the latest event. */
@@ -111,6 +121,12 @@ export class Sighting {
     this.reason = text(fields.reason)
     this.function = code
     this.sub = sub
+    this.protocol = fields.protocol === 'opcua' ? 'opcua' : 'modbus'
+    const of = opcuaParts(fields, kind)
+    this.service = of.service
+    this.node = of.node
+    this.method = of.method
+    this.attribute = of.attribute
   }
 
   add(fields: Fields): void {
@@ -137,7 +153,25 @@ export class Sighting {
       this.days.add(day)
     for (let hour = Math.floor(first / HOUR_MS); hour <= last / HOUR_MS && this.hours.size < MAX_HOURS; hour++)
       this.hours.add(hour)
-    if (this.kind === 'request') this.reaches(fields, count)
+    if (this.protocol === 'opcua') this.writes(fields, count)
+    else if (this.kind === 'request') this.reaches(fields, count)
+  }
+
+  /** An event of many, or of a request with several denied items, names one node of them. */
+  private writes(fields: Fields, count: number): void {
+    if (this.node === null) return
+    if (count > 1 || Number(fields.denied ?? 1) > 1) this.partial = true
+    if (this.reason !== 'value' || fields.value === undefined) return
+    const numbers = text(fields.value)
+      .replace(/^\[|\]$/g, '')
+      .split(' ')
+      .map(Number)
+    if (text(fields.value) === '' || !numbers.every(Number.isFinite)) {
+      this.valueHidden = true
+      return
+    }
+    this.least = Math.min(this.least, ...numbers)
+    this.greatest = Math.max(this.greatest, ...numbers)
   }
 
   private reaches(fields: Fields, count: number): void {
@@ -186,6 +220,18 @@ const VALUED = new Set([5, 6, 15, 16, 23])
 
 const writtenIn = (fields: Fields): number[] => (text(fields.values).match(/\b\d+\b/g) ?? []).map(Number)
 
+/** What tells kinds of OPC UA apart. */
+function opcuaParts(
+  fields: Fields,
+  kind: SightingKind,
+): Record<'service' | 'node' | 'method' | 'attribute', string | null> {
+  const service = fields.protocol === 'opcua' && kind === 'request' ? textOrNull(fields.function) : null
+  if (service === null || !isNarrow(service, text(fields.reason)))
+    return { service, node: null, method: null, attribute: null }
+  const [node, method, attribute] = [fields.node, fields.method, fields.attribute].map(textOrNull)
+  return { service, node, method, attribute }
+}
+
 /** Families of events that are counted, with what each is of. */
 const EVENT_OF: Readonly<Record<string, readonly [Happened, SightingKind]>> = {
   'request.would_deny': ['would-deny', 'request'],
@@ -194,6 +240,8 @@ const EVENT_OF: Readonly<Record<string, readonly [Happened, SightingKind]>> = {
   'response.denied': ['denied', 'response'],
   'connection.would_refuse': ['would-deny', 'connection'],
   'connection.refused': ['denied', 'connection'],
+  'channel.would_deny': ['would-deny', 'channel'],
+  'channel.denied': ['denied', 'channel'],
   'shadow.would_deny': ['shadow-deny', 'request'],
   'shadow.would_allow': ['shadow-allow', 'request'],
 }
@@ -234,15 +282,20 @@ export class Sightings {
       this.timeouts.set(key, (this.timeouts.get(key) ?? 0) + Number(fields.count ?? 1))
     }
     const what = Object.hasOwn(EVENT_OF, event) ? EVENT_OF[event] : undefined
-    if (what === undefined || text(fields.protocol) !== 'modbus') return
+    const protocol = text(fields.protocol)
+    if (what === undefined || (protocol !== 'modbus' && protocol !== 'opcua')) return
     const [happened] = what
+    // A shadow policy compares requests of Modbus alone.
+    if (protocol === 'opcua' && happened.startsWith('shadow')) return
     const code = typeof fields.function_code === 'number' && fields.function_code > 0 ? fields.function_code : null
     const sub = code === null ? null : subOf(code, fields.sub_function)
     // A shadow policy tells of connections by the same events as of requests.
     const kind = happened.startsWith('shadow') && code === null ? 'connection' : what[1]
     const into = happened.startsWith('shadow') ? this.differencesOf(text(fields.shadow), time) : this.all
+    const of = opcuaParts(fields, kind)
+    const apart = protocol === 'opcua' ? ['opcua', of.service, of.node, of.method, of.attribute] : []
     const { conduit, client, target, target_port: port, reason } = fields
-    const id = keyOf(happened, kind, ...[conduit, client, target, port, reason].map(text), code, sub)
+    const id = keyOf(happened, kind, ...[conduit, client, target, port, reason].map(text), code, sub, ...apart)
     let sighting = into.get(id)
     if (sighting === undefined) {
       if (into.size >= MAX_SIGHTINGS) {

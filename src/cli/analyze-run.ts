@@ -12,7 +12,7 @@ import {
   readBaseline,
   readDecisions,
 } from '../baseline/decisions.ts'
-import { addRules, namesIn } from '../baseline/patch.ts'
+import { addRules, addSighted, namesIn } from '../baseline/patch.ts'
 import { plural } from '../baseline/rules.ts'
 import type { Policy } from '../policy/model.ts'
 import { isComplaint, parseDuration } from '../policy/values.ts'
@@ -112,7 +112,7 @@ function userName(): string {
 /** Writes the rules that allow what was chosen; the analysis is of the policy as it is then. */
 function apply(ids: readonly string[], file: string, input: AnalyzeInput, analysis: Analysis): Analysis {
   const chosen = choose(ids, analysis)
-  const without = chosen.find((one) => one.grants.length === 0)
+  const without = chosen.find((one) => one.grants.length === 0 && one.opcua === null)
   if (without !== undefined) throw new Refused(`${without.id}: no rule can allow it: ${without.obstacle}`)
   const text = readFileSync(file, 'utf8')
   const grants = chosen.flatMap((one) => one.grants)
@@ -121,9 +121,17 @@ function apply(ids: readonly string[], file: string, input: AnalyzeInput, analys
   const [refused] = done.refused
   // All or nothing: a person who reads "refused" finds the document as it was.
   if (refused !== undefined) throw new Refused(`${file} was not changed: ${refused.why}`)
-  write(file, done.text)
-  process.stderr.write(`${file}: ${plural(done.added.length, 'rule')} added; reload the gateway to put it into force\n`)
-  for (const { conduit, rule } of done.added) process.stderr.write(`  ${conduit}: ${rule.name}\n`)
+  const opcua = addSighted(
+    done.text,
+    input.policy as Policy,
+    chosen.flatMap((one) => one.opcua ?? []),
+    label,
+  )
+  if (typeof opcua === 'string') throw new Refused(`${file} was not changed: ${opcua}`)
+  const added = [...done.added, ...opcua.added]
+  write(file, opcua.text)
+  process.stderr.write(`${file}: ${plural(added.length, 'rule')} added; reload the gateway to put it into force\n`)
+  for (const { conduit, rule } of added) process.stderr.write(`  ${conduit}: ${rule.name}\n`)
   return analyze({ ...input, policy: requirePolicy(file) })
 }
 

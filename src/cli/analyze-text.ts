@@ -130,10 +130,12 @@ function candidateLines(one: Candidate, paint: Paint): string[] {
   ]
 }
 
-function ruleText({ lines, grants, obstacle, conduits }: Choice): string[] {
+function ruleText({ lines, grants, opcua, obstacle, conduits }: Choice): string[] {
   if (lines === null) return [visible(`        not by a rule: ${obstacle}`)]
   const where =
-    conduits.length === 0 ? '' : ` (${grants.length > 0 ? 'rules' : 'by hand, the protocol'} of ${conduits[0]})`
+    conduits.length === 0
+      ? ''
+      : ` (${grants.length > 0 || opcua !== null ? 'rules' : 'by hand, the protocol'} of ${conduits[0]})`
   return [`        to allow it${where}:`, ...lines.map((line) => `          ${line}`)].map(visible)
 }
 
@@ -226,7 +228,12 @@ function plainSighting(one: Sighting): Record<string, unknown> {
     target_asset: one.targetAsset,
     port: one.port,
     units: one.units.toRanges().map(rangeText),
+    protocol: one.protocol,
     function: one.function,
+    service: one.service,
+    node: one.node,
+    method: one.method,
+    attribute: one.attribute,
     sub: one.sub,
     addresses: one.addresses.toRanges().map(rangeText),
     write_addresses: one.written.toRanges().map(rangeText),
