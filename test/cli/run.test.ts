@@ -359,7 +359,7 @@ t.test('a log that nobody reads, or that cannot be written, stops nothing', asyn
         ({ status }) => status === 200,
         () => false,
       )
-    for (let i = 0; i < 200 && !(await ready()); i++) await sleep(25)
+    for (let i = 0; i < 1200 && !(await ready()); i++) await sleep(25)
     const works = async (transaction: number) => {
       const client = await connect(port)
       client.send(Buffer.concat([read(transaction), write(transaction)]))
