@@ -5,7 +5,7 @@
  */
 import { PairRules } from '../src/protocols/opcua/channel-rules.ts'
 import { InspectSession } from '../src/protocols/opcua/inspect-session.ts'
-import { FUNCTIONS, REQUEST, RESPONSE, servicesIn } from '../src/protocols/opcua/services.ts'
+import { FUNCTIONS, OPCUA_SERVICE_GROUPS, REQUEST, RESPONSE, servicesIn } from '../src/protocols/opcua/services.ts'
 import { CHANNEL_CELLS, type OpcUaHost, type OpcUaTerms } from '../src/protocols/opcua/terms.ts'
 import { OPEN_GATE } from '../src/protocols/session.ts'
 import { RESPONSE_BOUNDS_US } from '../src/records/counters.ts'
@@ -56,22 +56,7 @@ function opened(plain: boolean): { session: InspectSession; clock: { us: number;
   }
   const mode = plain ? 'None' : 'SignAndEncrypt'
   const modes = new Set([mode] as const)
-  const all = (
-    [
-      'discovery',
-      'registration',
-      'session',
-      'browse',
-      'query',
-      'read',
-      'history-read',
-      'subscribe',
-      'write',
-      'history-write',
-      'method',
-      'node-management',
-    ] as const
-  ).flatMap(servicesIn)
+  const all = OPCUA_SERVICE_GROUPS.flatMap(servicesIn)
   const rule = {
     name: 'any',
     action: 'allow',

@@ -133,7 +133,7 @@ function fromProse(context: RuleContext, direction: ServiceDirection, channel: C
     const message = `found no restriction of services in ${show(direction.text)}: all are allowed`
     check.warn(direction.path, 'no-function-restriction', message)
   } else if (blind(channel)) {
-    const message = `found ${show(direction.text)}, whose services cannot be seen on the encrypted channels that are allowed here; ${mend(channel)}`
+    const message = `found ${show(direction.text)}, whose services cannot be seen on the encrypted channels that are allowed here; ${MEND}`
     check.report(enforce, direction.path, 'not-enforceable', message)
   }
   const ends: [Zone, Zone][] = [[direction.from, direction.to]]
@@ -162,8 +162,7 @@ function fromProse(context: RuleContext, direction: ServiceDirection, channel: C
 const blind = ({ handling, securityModes }: ChannelTerms): boolean =>
   handling === 'inspect' && securityModes.includes('SignAndEncrypt')
 
-const mend = (_: ChannelTerms): string =>
-  'expected `handling: terminate`, or `security_modes` without SignAndEncrypt, or `services: [all]`'
+const MEND = 'expected `handling: terminate`, or `security_modes` without SignAndEncrypt, or `services: [all]`'
 
 function buildRule(
   context: RuleContext,
@@ -253,7 +252,7 @@ function holdToChannel(check: Check, rule: OpcUaRule, raw: OpcUaRuleDocument, ch
   if (blind(channel)) {
     const keys = rule.services.length === ALL_SERVICES.length ? inner : (['services', ...inner] as const)
     for (const key of keys) {
-      const message = `found ${key}, which cannot be seen on the encrypted channels that are allowed here; ${mend(channel)}`
+      const message = `found ${key}, which cannot be seen on the encrypted channels that are allowed here; ${MEND}`
       check.error([...path, key], 'not-enforceable', message)
     }
   }
