@@ -4,7 +4,7 @@
  * before each pass, which is part of the figure.
  */
 import { PairRules } from '../src/protocols/opcua/channel-rules.ts'
-import { InspectSession } from '../src/protocols/opcua/inspect-session.ts'
+import { InspectSession } from '../src/protocols/opcua/inspect/inspect-session.ts'
 import { FUNCTIONS, OPCUA_SERVICE_GROUPS, REQUEST, RESPONSE, servicesIn } from '../src/protocols/opcua/services.ts'
 import { CHANNEL_CELLS, type OpcUaHost, type OpcUaTerms } from '../src/protocols/opcua/terms.ts'
 import { OPEN_GATE } from '../src/protocols/session.ts'

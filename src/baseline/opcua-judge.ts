@@ -6,7 +6,7 @@
 import { blockHolds } from '../policy/address.ts'
 import type { AddressBlock, Conduit, OpcUaProtocol, Policy } from '../policy/model.ts'
 import { PairRules } from '../protocols/opcua/channel-rules.ts'
-import { InspectSession } from '../protocols/opcua/inspect-session.ts'
+import { InspectSession } from '../protocols/opcua/inspect/inspect-session.ts'
 import { OPCUA_SECURITY_MODES, OPCUA_SECURITY_POLICIES } from '../protocols/opcua/security.ts'
 import { FUNCTIONS } from '../protocols/opcua/services.ts'
 import { CHANNEL_CELLS, type OpcUaHost, type OpcUaReport, type OpcUaTerms } from '../protocols/opcua/terms.ts'

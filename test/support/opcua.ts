@@ -8,7 +8,7 @@ import type { OpcUaConduit } from '../../src/gateway/opcua-conduit.ts'
 import { Plan } from '../../src/gateway/plan.ts'
 import { checkPolicy } from '../../src/policy/load.ts'
 import type { Policy } from '../../src/policy/model.ts'
-import type { InspectSession } from '../../src/protocols/opcua/inspect-session.ts'
+import type { InspectSession } from '../../src/protocols/opcua/inspect/inspect-session.ts'
 import { functionLabel } from '../../src/protocols/opcua/services.ts'
 import {
   CHANNEL_CELLS,

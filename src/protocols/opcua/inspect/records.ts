@@ -1,0 +1,136 @@
+/** What the records hear of an inspected connection: its counters and gauges, and its events. */
+import { REASON, WOULD_DENY } from '../../reason.ts'
+import { AT } from '../chunk.ts'
+import { describeDenied, describeRequest } from '../describe.ts'
+import { FUNCTION, functionLabel } from '../services.ts'
+import {
+  CHANNEL_MODES,
+  channelCell,
+  MODE,
+  type OpcUaFields,
+  type OpcUaReport,
+  policyIndex,
+  VISIBILITIES,
+} from '../terms.ts'
+import { type InspectState, PHASE, PUBLISH } from './state.ts'
+
+/** Cells a function has: one a reason for denials, one a reason for would-denials. */
+export const VERDICTS = WOULD_DENY * 2
+
+export class Records {
+  private readonly state: InspectState
+  /** Cell of the gauge that this channel is counted in; -1: none. */
+  gauge = -1
+  sessions = 0
+  private downgraded = false
+
+  constructor(state: InspectState) {
+    this.state = state
+  }
+
+  /** Says once of a channel that it asks for less than the policy wants. */
+  downgrade(what: string): void {
+    const { state } = this
+    if (this.downgraded) return
+    this.downgraded = true
+    const wanted = [...state.terms.securityModes].join(' or ')
+    const detail = `${what}, where the policy wants ${wanted} and ${listText(state.terms.securityPolicies)}`
+    this.report('downgraded', REASON.security, state.terms.monitor, -1, FUNCTION.unknown, detail, null)
+  }
+
+  /** Forgets an outstanding request that nobody will answer. */
+  forget(at: number): void {
+    const { state } = this
+    if (at === -1) return
+    const fn = state.outstanding.functionAt(at)
+    state.outstanding.remove(at)
+    state.terms.counters.cells[state.terms.counters.pending]--
+    if (fn !== PUBLISH) state.limiter?.release()
+  }
+
+  count(fn: number, cell: number, rule: number): void {
+    const { cells, requests, rules } = this.state.terms.counters
+    cells[requests + fn * VERDICTS + cell]++
+    if (rule >= 0) cells[rules + rule * 3 + (cell === REASON.allow ? 0 : cell < WOULD_DENY ? 1 : 2)]++
+  }
+
+  countPending(by: number): void {
+    const { state } = this
+    const { counters } = state.terms
+    counters.cells[counters.pending] += by
+    for (let at = 0; at < state.outstanding.size; at++) {
+      if (state.outstanding.functionAt(at) !== PUBLISH) state.limiter?.release()
+    }
+  }
+
+  /** Counts the channel among those that are open, or no longer (-1). */
+  countChannel(by: 1 | -1): void {
+    const { state } = this
+    const { cells, channels } = state.terms.counters
+    if (by === -1) {
+      if (this.gauge !== -1) cells[this.gauge]--
+      this.gauge = -1
+    } else if (state.phase >= PHASE.channel) {
+      this.gauge = channels + channelCell(state.visibility, policyIndex(state.policy), state.mode)
+      cells[this.gauge]++
+    }
+  }
+
+  /** @param at offset of the item that is told; -1: the first, -2: the first that is denied, -3: nothing can be read */
+  reportRequest(
+    reason: number,
+    would: boolean,
+    rule: number,
+    fn: number,
+    detail: string,
+    buf: Uint8Array,
+    o: number,
+    end: number,
+    at: number,
+  ): void {
+    const { state } = this
+    const { table } = state.channelRules ?? {}
+    this.report('request', reason, would, rule, fn, detail, () => {
+      const fields: OpcUaFields = { function: functionLabel(fn), request_id: state.up.request }
+      if (at === -3 || state.mode > MODE.sign) return fields
+      const body = o + AT.body
+      const denied = at === -2 && table !== undefined && table.denials.count > 0 && reason >= REASON.node
+      return {
+        ...(denied ? describeDenied(buf, body, end, table.denials) : describeRequest(buf, body, end, Math.max(at, -1))),
+        ...fields,
+      }
+    })
+  }
+
+  report(
+    kind: OpcUaReport['kind'],
+    reason: number,
+    would: boolean,
+    rule: number,
+    fn: number,
+    detail: string,
+    more: (() => OpcUaFields) | null,
+  ): void {
+    const { state } = this
+    const fields = (): OpcUaFields => ({
+      endpoint_url: state.endpointUrl.slice(0, 256),
+      ...(state.phase >= PHASE.open && state.policy !== null
+        ? { security_policy: state.policy, security_mode: CHANNEL_MODES[state.mode] }
+        : {}),
+      ...(state.phase >= PHASE.channel
+        ? { channel_id: state.channel, visibility: VISIBILITIES[state.visibility] }
+        : {}),
+      certificate: state.certificate,
+      server_certificate: state.serverCertificate,
+      session: state.sessionName,
+      user: state.userName,
+      ...more?.(),
+    })
+    state.host.reportOpcUa({ kind, reason, would, rule, fn, detail, fields })
+  }
+}
+
+export const listText = (list: ReadonlySet<string>): string => {
+  const texts = [...list]
+  return texts.length > 4 ? `${texts.slice(0, 4).join(', ')} …` : texts.join(', ')
+}
