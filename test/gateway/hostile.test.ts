@@ -1,10 +1,12 @@
 /** Bad input, bad peers and bad luck on real sockets: nothing crashes, leaks or grows, and others do not notice. */
+import { execFileSync, spawnSync } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
 import t, { type Test } from 'tap'
 import { TRANSPORTS } from '../support/gateway.ts'
 import { adu, registers, u16 } from '../support/modbus.ts'
 import { answer } from '../support/server.ts'
 import { type ConduitPlan, Site } from '../support/site.ts'
-import { adus, type Peer, sleep, until } from '../support/sockets.ts'
+import { adus, connect, type Peer, sleep, until } from '../support/sockets.ts'
 
 const MB = 1 << 20
 const hexOf = (...frames: Uint8Array[]) => Buffer.concat(frames).toString('hex')
@@ -421,6 +423,87 @@ for (const io of TRANSPORTS) {
       t.ok(gateway.alive)
       const wrong = gateway.events.filter(({ event }) => event.startsWith('worker') || event.startsWith('descriptors'))
       t.strictSame(wrong, [])
+    })
+  })
+}
+
+const noPrlimit = spawnSync('prlimit', ['--version']).error === undefined ? false : 'no prlimit (util-linux)'
+const limitDescriptors = (pid: number, limit: number): void =>
+  void execFileSync('prlimit', ['--pid', String(pid), `--nofile=${limit}:`])
+
+/** CPU time of a process so far, in seconds. */
+function cpuSeconds(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ')
+  return (Number(fields[11]) + Number(fields[12])) / 100
+}
+
+for (const io of TRANSPORTS) {
+  t.test(`no descriptor left on ${io}`, { skip: noPrlimit, timeout: 60_000 }, async (t) => {
+    const site = await Site.open(io, { C1: { rules: reads } })
+    t.teardown(() => site.close())
+    const { gateway } = site
+    const port = site.policy({}).gateway?.listeners[0].listen.port as number
+    /** One transaction on an open connection: whether it was answered with what was asked for. */
+    const works = async (peer: Peer, id: number): Promise<boolean> => {
+      peer.clear()
+      peer.send(read(id, id))
+      await peer.got(11)
+      return peer.received.equals(answer(read(id, id)))
+    }
+    const established = await connect(port)
+    t.ok(await works(established, 1))
+    const idle = gateway.sockets()
+
+    await t.test('connections beyond the limit are shed and told, those that stand stay', async (t) => {
+      const used = new Set(readdirSync(`/proc/${gateway.pid}/fd`).map(Number))
+      let free = 0
+      while (used.has(free)) free++
+      limitDescriptors(gateway.pid, free + 20)
+      const peers = await Promise.all(Array.from({ length: 60 }, () => connect(port)))
+      const event = await gateway.event('descriptors.exhausted')
+      t.match(event.detail, /^accept.*; connections are shed$/)
+      const open = () => peers.filter((peer) => peer.state === 'open')
+      // Each takes two descriptors.
+      await until(() => open().length <= 10, 'the rest to be shed')
+      t.ok(open().length > 0, `${open().length} were taken`)
+      for (const [i, peer] of open().entries()) t.ok(await works(peer, 100 + i))
+      t.ok(await works(established, 2))
+      for (const peer of peers) peer.destroy()
+      await until(() => gateway.sockets() <= idle, 'the descriptors to be given back')
+      const another = await connect(port)
+      t.ok(await works(another, 3), 'a new connection is taken again')
+      another.destroy()
+      await until(() => gateway.sockets() <= idle, 'its descriptors to be given back')
+    })
+
+    await t.test('none at all: nothing spins, and all is well once there are some', async (t) => {
+      limitDescriptors(gateway.pid, 3)
+      let waiting: Peer | null = null
+      if (io === 'epoll') {
+        waiting = await connect(port)
+        waiting.send(read(7, 7))
+      } else {
+        await gateway.event('descriptors.exhausted', {
+          detail: 'no descriptor is left: listeners are closed until there are some',
+        })
+        await t.rejects(connect(port), { code: 'ECONNREFUSED' })
+      }
+      await sleep(100)
+      const before = cpuSeconds(gateway.pid)
+      await sleep(500)
+      t.ok(cpuSeconds(gateway.pid) - before < 0.25, `${cpuSeconds(gateway.pid) - before} s of CPU in half a second`)
+      t.ok(await works(established, 4))
+      t.equal(waiting?.length ?? 0, 0)
+      limitDescriptors(gateway.pid, 4096)
+      for (let tries = 0; waiting === null && tries < 100; tries++) {
+        waiting = await connect(port).catch(() => null)
+        if (waiting === null) await sleep(50)
+        else waiting.send(read(7, 7))
+      }
+      t.ok(waiting !== null, 'connections are taken again')
+      await waiting?.got(11)
+      t.ok(waiting?.received.equals(answer(read(7, 7))))
+      waiting?.destroy()
     })
   })
 }

@@ -1,5 +1,4 @@
-/** The epoll transport against what a kernel does to it: no descriptors left, dead targets, bursts, and churn. */
-import { execFileSync, spawnSync } from 'node:child_process'
+/** The epoll transport against what a kernel does to it: dead targets, bursts, and churn. */
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { Worker } from 'node:worker_threads'
@@ -14,7 +13,6 @@ import { connect, type Peer, RawTarget, sleep, until } from '../../support/socke
 const read = (transaction: number, address: number) => adu(transaction, 1, [3, ...u16(address), 0, 4])
 const RESPONSE_BYTES = 9 + 8
 const without = unavailable()
-const noPrlimit = spawnSync('prlimit', ['--version']).error === undefined ? false : 'no prlimit (util-linux)'
 
 interface Bench {
   gateway: TestGateway
@@ -52,60 +50,6 @@ async function works(peer: Peer, transaction: number): Promise<boolean> {
   await peer.got(RESPONSE_BYTES)
   return peer.received.equals(answer(read(transaction, transaction)))
 }
-
-const limitDescriptors = (pid: number, limit: number): void =>
-  void execFileSync('prlimit', ['--pid', String(pid), `--nofile=${limit}:`])
-
-const descriptorsOf = (pid: number): number[] =>
-  spawnSync('ls', [`/proc/${pid}/fd`], { encoding: 'utf8' })
-    .stdout.trim()
-    .split('\n')
-    .map(Number)
-
-/** CPU time of a process so far, in seconds. */
-function cpuSeconds(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ')
-  return (Number(fields[11]) + Number(fields[12])) / 100
-}
-
-t.test('no descriptor left', { skip: without ?? noPrlimit }, async (t) => {
-  const bench = await open()
-  const { gateway, port } = bench
-  t.teardown(() => close(bench))
-  const established = await connect(port)
-  t.ok(await works(established, 1))
-  const idle = gateway.sockets()
-
-  await t.test('connections beyond the limit are shed, those that stand stay', async (t) => {
-    const used = new Set(descriptorsOf(gateway.pid))
-    let free = 0
-    while (used.has(free)) free++
-    limitDescriptors(gateway.pid, free + 4)
-    const peers = await Promise.all(Array.from({ length: 20 }, () => connect(port)))
-    await gateway.event('descriptors.exhausted')
-    await until(() => peers.filter((peer) => peer.state === 'reset').length >= 10, 'ten connections to be shed')
-    t.ok(await works(established, 2))
-    for (const peer of peers) peer.destroy()
-    await until(() => gateway.sockets() === idle, 'the descriptors to be given back')
-    t.ok(await works(established, 3))
-  })
-
-  await t.test('none at all: new ones wait, nothing spins, and all is well once there are some', async (t) => {
-    limitDescriptors(gateway.pid, 3)
-    const waiting = await connect(port)
-    waiting.send(read(7, 7))
-    await sleep(100)
-    const before = cpuSeconds(gateway.pid)
-    await sleep(500)
-    t.ok(cpuSeconds(gateway.pid) - before < 0.2, `${cpuSeconds(gateway.pid) - before} s of CPU in half a second`)
-    t.ok(await works(established, 4))
-    t.equal(waiting.length, 0)
-    limitDescriptors(gateway.pid, 4096)
-    await waiting.got(RESPONSE_BYTES)
-    t.ok(waiting.received.equals(answer(read(7, 7))))
-    waiting.destroy()
-  })
-})
 
 /** A listener whose thread sleeps until `wake`, and whose queue is full: the kernel drops what would connect. */
 async function deafTarget(): Promise<{ port: number; wake: () => Promise<void> }> {
