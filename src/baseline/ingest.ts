@@ -94,6 +94,10 @@ function notes(capture: CaptureTally, streams: StreamTally): string[] {
   say(packets.fragment, `${plural(packets.fragment, 'IP fragment')} not put together`)
   say(streams.gaps, `${plural(streams.gaps, 'gap')} in TCP streams, ${plural(streams.gapBytes, 'byte')} missing`)
   say(streams.skippedBytes, `${plural(streams.skippedBytes, 'byte')} without a frame boundary passed over`)
+  say(
+    streams.toListeners,
+    `${plural(streams.toListeners, 'connection')} to the gateway's listeners, told by their targets`,
+  )
   say(streams.midstream, `${plural(streams.midstream, 'connection')} whose beginning is not in the capture`)
   say(streams.oneDirection, `${plural(streams.oneDirection, 'connection')} of which one direction alone was captured`)
   say(streams.evicted, `${plural(streams.evicted, 'connection')} let go because too many were open`)

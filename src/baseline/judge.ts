@@ -22,6 +22,7 @@ import {
 } from '../protocols/modbus/session.ts'
 import { REASON, WOULD_DENY } from '../protocols/reason.ts'
 import { type Clock, OPEN_GATE } from '../protocols/session.ts'
+import { Listeners, targetOf } from './listeners.ts'
 import type { Flow } from './reassembly.ts'
 
 /** What becomes of a message. */
@@ -48,6 +49,9 @@ interface Line {
   tag: number
   tables: Map<string, PairTable>
 }
+
+/** Who asks whom: of a flow to a listener, by that of the policy at hand. */
+type Pair = Pick<Flow, 'clientAddress' | 'targetAddress' | 'targetPort'>
 
 /** What a judge keeps with a connection. */
 export class Case {
@@ -79,12 +83,14 @@ export class Judge {
   unanswered = 0
   private readonly clock: Clock = { us: 0, ms: 0 }
   private readonly lines: Line[] = []
+  private readonly listeners: Listeners
   private readonly limits: SharedLimits
   private readonly values = new Map<string, LocalValues>()
   private flow: Flow | null = null
 
   constructor(policy: Policy) {
     this.policy = policy
+    this.listeners = new Listeners([policy])
     this.limits = new SharedLimits(new SharedArrayBuffer(limitsBytes(1)), 0)
     for (const conduit of policy.conduits) {
       for (const protocol of conduit.protocols) {
@@ -269,10 +275,17 @@ export class Judge {
 
   /**
    * The conduit whose rules know the pair; where none does, the one that leads to the port and has the target in its
-   * zones, so that the denial is told where an operator would look for it.
+   * zones, so that the denial is told where an operator would look for it. A listener's is its own conduit, whoever comes.
    */
   private find(flow: Flow): [Line | null, PairTable | null] {
-    const open = this.lines.filter((line) => line.protocol.port === flow.targetPort)
+    const listener = flow.dialled === null ? null : this.listeners.at('modbus', flow.dialled)
+    if (listener !== null) {
+      const line = this.lines.find(({ conduit }) => conduit.id === listener.conduit) ?? null
+      const { address, port } = targetOf(listener)
+      const pair = { clientAddress: flow.clientAddress, targetAddress: address, targetPort: port }
+      return [line, line === null ? null : this.table(line, pair)]
+    }
+    const open = this.lines.filter((line) => this.leadsTo(line, flow))
     for (const line of open) {
       const table = this.table(line, flow)
       if (table !== null) return [line, table]
@@ -288,7 +301,19 @@ export class Judge {
     return [near ?? null, null]
   }
 
-  private table(line: Line, flow: Flow): PairTable | null {
+  /** The port is the conduit's, or that of one of its listeners' targets. */
+  private leadsTo({ conduit, protocol }: Line, flow: Flow): boolean {
+    if (protocol.port === flow.targetPort) return true
+    return (this.policy.gateway?.listeners ?? []).some(
+      ({ conduit: id, protocol: kind, target }) =>
+        id === conduit.id &&
+        kind === 'modbus' &&
+        target.port === flow.targetPort &&
+        target.address.base === flow.targetAddress,
+    )
+  }
+
+  private table(line: Line, flow: Pair): PairTable | null {
     const { rules } = line.protocol
     const holds = (blocks: readonly AddressBlock[], address: bigint): boolean =>
       blocks.some((block) => blockHolds(block, address))
@@ -310,7 +335,7 @@ export class Judge {
   }
 
   /** Readers of a target teach what its writers are held to. */
-  private valuesOf(line: Line, flow: Flow): PresentValues {
+  private valuesOf(line: Line, flow: Pair): PresentValues {
     const place = `${formatAddress(flow.targetAddress)} ${flow.targetPort}`
     let values = this.values.get(place)
     if (values === undefined) {

@@ -12,6 +12,7 @@ import { FUNCTIONS } from '../protocols/opcua/services.ts'
 import { CHANNEL_CELLS, type OpcUaHost, type OpcUaReport, type OpcUaTerms } from '../protocols/opcua/terms.ts'
 import { WOULD_DENY } from '../protocols/reason.ts'
 import { type Clock, OPEN_GATE } from '../protocols/session.ts'
+import { Listeners, targetOf } from './listeners.ts'
 import type { Flow } from './reassembly.ts'
 
 const VERDICTS = 2 * WOULD_DENY
@@ -66,12 +67,14 @@ export class OpcUaJudge {
   private readonly nowhere: OpcUaTerms
   private readonly clock: Clock = { us: 0, ms: 0 }
   private readonly policy: Policy
+  private readonly listeners: Listeners
   private readonly cells = new Float64Array(2 * FUNCTIONS * VERDICTS + CHANNEL_CELLS + 4096)
   private readonly onReport: (report: OpcUaReport, one: OpcUaCase, flow: Flow, us: number) => void
   private us = 0
 
   constructor(policy: Policy, onReport: (report: OpcUaReport, one: OpcUaCase, flow: Flow, us: number) => void) {
     this.policy = policy
+    this.listeners = new Listeners([policy])
     this.onReport = onReport
     for (const conduit of policy.conduits) {
       for (const protocol of conduit.protocols) {
@@ -175,25 +178,16 @@ export class OpcUaJudge {
         Line | null,
         PairRules,
       ]
-    const holds = (blocks: readonly AddressBlock[], address: bigint): boolean =>
-      blocks.some((block) => blockHolds(block, address))
+    const listener = flow.dialled === null ? null : this.listeners.at('opcua', flow.dialled)
+    if (listener !== null) {
+      const line = this.lines.find(({ conduit }) => conduit.id === listener.conduit) ?? null
+      const pair = line === null ? null : this.pair(line, flow.clientAddress, targetOf(listener).address)
+      return pair === null ? none(line) : [line, pair]
+    }
     const open = this.lines.filter((line) => this.leadsTo(line, flow))
     for (const line of open) {
-      const rules = line.protocol.rules
-      const indexes = [...rules.keys()].filter(
-        (i) => holds(rules[i].from, flow.clientAddress) && holds(rules[i].to, flow.targetAddress),
-      )
-      if (!indexes.some((i) => rules[i].action === 'allow')) continue
-      const key = indexes.join(',')
-      let pair = line.pairs.get(key)
-      if (pair === undefined) {
-        pair = new PairRules(
-          indexes.map((index) => ({ index, terms: rules[index] })),
-          line.terms.securityModes,
-        )
-        line.pairs.set(key, pair)
-      }
-      return [line, pair]
+      const pair = this.pair(line, flow.clientAddress, flow.targetAddress)
+      if (pair !== null) return [line, pair]
     }
     const near = open.find(({ conduit }) => {
       const zones = this.policy.zones.filter((zone) => conduit.connects.includes(zone.id))
@@ -202,6 +196,23 @@ export class OpcUaJudge {
       return within(flow.clientAddress) && within(flow.targetAddress)
     })
     return none(near ?? null)
+  }
+
+  /** What the rules that know a pair say; null where none allows it anything. */
+  private pair(line: Line, client: bigint, target: bigint): PairRules | null {
+    const { rules } = line.protocol
+    const indexes = [...rules.keys()].filter((i) => holds(rules[i].from, client) && holds(rules[i].to, target))
+    if (!indexes.some((i) => rules[i].action === 'allow')) return null
+    const key = indexes.join(',')
+    let pair = line.pairs.get(key)
+    if (pair === undefined) {
+      pair = new PairRules(
+        indexes.map((index) => ({ index, terms: rules[index] })),
+        line.terms.securityModes,
+      )
+      line.pairs.set(key, pair)
+    }
+    return pair
   }
 
   /** The port is the conduit's, or that of one of its listeners' targets. */
@@ -213,3 +224,6 @@ export class OpcUaJudge {
     )
   }
 }
+
+const holds = (blocks: readonly AddressBlock[], address: bigint): boolean =>
+  blocks.some((block) => blockHolds(block, address))

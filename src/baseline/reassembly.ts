@@ -8,6 +8,7 @@
  */
 import { formatAddress } from '../policy/address.ts'
 import { Framer, type FrameSink, isChain } from './framer.ts'
+import { type Listeners, type Place, targetOf } from './listeners.ts'
 import { isChunked } from './opcua-reader.ts'
 import { PACKET, PACKET_OUTCOMES, PacketDecoder } from './packet.ts'
 
@@ -53,6 +54,8 @@ export interface StreamTally {
   connections: number
   /** Of these, OPC UA. */
   opcua: number
+  /** Of these, to a listener of the policy instead of its target. */
+  toListeners: number
   /** Connections whose beginning the capture does not have. */
   midstream: number
   /** Connections of which one direction alone was captured. */
@@ -99,6 +102,8 @@ export class Flow {
   readonly targetAddress: bigint
   readonly clientPort: number
   readonly targetPort: number
+  /** What the client dialled, where that is a listener of the policy: the target is the listener's, then. */
+  readonly dialled: Place | null
   readonly first: number
   readonly protocol: 'modbus' | 'opcua'
   /** Both directions: client → target, target → client. */
@@ -115,22 +120,18 @@ export class Flow {
   state: unknown = null
   closed = false
 
-  constructor(sink: FlowSink, protocol: Flow['protocol'], client: Endpoint, target: Endpoint, us: number) {
+  constructor(sink: FlowSink, protocol: Flow['protocol'], client: Place, server: Place, target: Place, us: number) {
     this.protocol = protocol
     this.clientAddress = client.address
     this.targetAddress = target.address
     this.clientPort = client.port
     this.targetPort = target.port
+    this.dialled = target === server ? null : server
     this.first = us
     this.last = us
     this.client = new Direction(this, sink, true)
     this.target = new Direction(this, sink, false)
   }
-}
-
-interface Endpoint {
-  address: bigint
-  port: number
 }
 
 /** A place in the flow table: a pair of endpoints, whose lower one is `a`. */
@@ -160,6 +161,8 @@ export interface ReassemblyOptions {
   opcuaPorts?: Iterable<number>
   /** Look for both on every port. */
   anyPort: boolean
+  /** What is sent to one of these is told as sent to its target. */
+  listeners?: Listeners
 }
 
 export class Reassembly {
@@ -169,6 +172,7 @@ export class Reassembly {
     otherTcp: 0,
     connections: 0,
     opcua: 0,
+    toListeners: 0,
     midstream: 0,
     oneDirection: 0,
     retransmitted: 0,
@@ -182,6 +186,7 @@ export class Reassembly {
   private readonly decoder = new PacketDecoder()
   private readonly isPort = new Uint8Array(65536)
   private readonly anyPort: boolean
+  private readonly listeners: Listeners | null
   private readonly outcomes = new Float64Array(PACKET_OUTCOMES.length)
   private readonly heads = new Int32Array(BUCKETS).fill(-1)
   private readonly slots: Slot[] = []
@@ -193,6 +198,7 @@ export class Reassembly {
   constructor(sink: FlowSink, options: ReassemblyOptions) {
     this.sink = sink
     this.anyPort = options.anyPort
+    this.listeners = options.listeners ?? null
     for (const port of options.opcuaPorts ?? []) this.isPort[port] = OPCUA
     for (const port of options.ports) this.isPort[port] = MODBUS
   }
@@ -375,13 +381,16 @@ export class Reassembly {
     const source = { address: addressAt(buf, decoder.source, decoder.v6), port: decoder.sourcePort }
     const destination = { address: addressAt(buf, decoder.destination, decoder.v6), port: decoder.destinationPort }
     const fromClient = slot.aIsClient === this.fromA
-    const ends: [Endpoint, Endpoint] = fromClient ? [source, destination] : [destination, source]
-    const flow = new Flow(this.sink, protocol === OPCUA ? 'opcua' : 'modbus', ...ends, us)
+    const [client, server] = fromClient ? [source, destination] : [destination, source]
+    const name = protocol === OPCUA ? 'opcua' : 'modbus'
+    const listener = this.listeners?.at(name, server) ?? null
+    const flow = new Flow(this.sink, name, client, server, listener === null ? server : targetOf(listener), us)
     flow.handshake = handshake
     flow.incomplete = !handshake
     slot.flow = flow
     this.tally.connections++
     if (protocol === OPCUA) this.tally.opcua++
+    if (listener !== null) this.tally.toListeners++
     if (!handshake) this.tally.midstream++
     this.sink.onOpen(flow, us)
     return flow

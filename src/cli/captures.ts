@@ -1,5 +1,6 @@
 /** What the verbs that read captures have in common. */
 import { type Ingested, ingest } from '../baseline/ingest.ts'
+import { Listeners } from '../baseline/listeners.ts'
 import type { FlowSink } from '../baseline/reassembly.ts'
 import { plural } from '../baseline/rules.ts'
 import { formatFinding } from '../policy/findings.ts'
@@ -24,29 +25,34 @@ export function requirePolicy(file: string): Policy {
   throw new Refused([...errors.map(formatFinding), `${file} has errors; "headgate check" shows all`].join('\n'))
 }
 
-/** Ports of targets: 502, and 4840 for OPC UA; those that the policies name, and those asked for. */
-export function portsOf(
+/**
+ * Where to look: 502, and 4840 for OPC UA; ports and listeners that the policies name, and ports asked for. What goes to
+ * a listener is its target's traffic.
+ */
+export function placesOf(
   policies: readonly Policy[],
   asked: readonly number[],
   askedOpcUa: readonly number[],
-): { ports: number[]; opcuaPorts: number[] } {
+): { ports: number[]; opcuaPorts: number[]; listeners: Listeners } {
   const ports = { modbus: new Set([502, ...asked]), opcua: new Set([4840, ...askedOpcUa]) }
   for (const policy of policies) {
     for (const { protocols } of policy.conduits) {
       for (const protocol of protocols) if (protocol.kind !== 'other') ports[protocol.kind].add(protocol.port)
     }
-    for (const { protocol, target } of policy.gateway?.listeners ?? []) ports[protocol].add(target.port)
+    for (const { protocol, listen, target } of policy.gateway?.listeners ?? []) {
+      ports[protocol].add(listen.port).add(target.port)
+    }
   }
   for (const port of asked) ports.opcua.delete(port)
   for (const port of askedOpcUa) ports.modbus.delete(port)
-  return { ports: [...ports.modbus], opcuaPorts: [...ports.opcua] }
+  return { ports: [...ports.modbus], opcuaPorts: [...ports.opcua], listeners: new Listeners(policies) }
 }
 
 /** Reads all captures into one sink, with a progress bar, and says on stderr what each one had. */
 export async function readCaptures(
   names: readonly string[],
   sink: FlowSink,
-  options: { ports: number[]; opcuaPorts: number[]; anyPort: boolean },
+  options: ReturnType<typeof placesOf> & { anyPort: boolean },
 ): Promise<Ingested[]> {
   const progress = new Progress()
   const read: Ingested[] = []

@@ -8,7 +8,7 @@ import { baselineFromEvidence } from '../baseline/from-evidence.ts'
 import { CaptureUnreadable } from '../baseline/ingest.ts'
 import { patchPolicy } from '../baseline/patch.ts'
 import { plural } from '../baseline/rules.ts'
-import { parsePort, parseWhole, portsOf, Refused, readCaptures, requirePolicy } from './captures.ts'
+import { parsePort, parseWhole, placesOf, Refused, readCaptures, requirePolicy } from './captures.ts'
 import { readEvidence } from './evidence-read.ts'
 import type { LearnFlags } from './learn.ts'
 
@@ -50,13 +50,13 @@ async function learnFrom(flags: LearnFlags): Promise<number> {
     baselines.push(learned)
   }
   if (pcap.length > 0) {
-    const ports = portsOf(
+    const places = placesOf(
       policy === null ? [] : [policy],
       (flags.port ?? []).map(parsePort),
       (flags.opcuaPort ?? []).map(parsePort),
     )
     const collector = new BaselineCollector()
-    const sources = await readCaptures(pcap, collector, { ...ports, anyPort: flags.anyPort })
+    const sources = await readCaptures(pcap, collector, { ...places, anyPort: flags.anyPort })
     const baseline = collector.toFile()
     baseline.sources = sources.map(({ name, packets, bytes, first, last, notes }) => ({
       name,

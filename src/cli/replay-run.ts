@@ -7,7 +7,7 @@ import type { Policy } from '../policy/model.ts'
 import type { FrameFields } from '../protocols/modbus/describe.ts'
 import { functionName } from '../protocols/modbus/function-codes.ts'
 import type { OpcUaFields } from '../protocols/opcua/terms.ts'
-import { parsePort, portsOf, Refused, readCaptures, requirePolicy } from './captures.ts'
+import { parsePort, placesOf, Refused, readCaptures, requirePolicy } from './captures.ts'
 import type { ReplayFlags } from './replay.ts'
 
 /** Flows of one rule and reason that the text names one by one. */
@@ -22,9 +22,9 @@ export async function runReplay(file: string, flags: ReplayFlags): Promise<numbe
     const policy = requirePolicy(file)
     const other = flags.compare === undefined ? null : requirePolicy(flags.compare)
     const policies = other === null ? [policy] : [policy, other]
-    const ports = portsOf(policies, (flags.port ?? []).map(parsePort), (flags.opcuaPort ?? []).map(parsePort))
+    const places = placesOf(policies, (flags.port ?? []).map(parsePort), (flags.opcuaPort ?? []).map(parsePort))
     const sink = new Replay(policy, other)
-    const sources = await readCaptures(flags.pcap, sink, { ...ports, anyPort: flags.anyPort })
+    const sources = await readCaptures(flags.pcap, sink, { ...places, anyPort: flags.anyPort })
     const result = sink.result()
     const print = flags.format === 'json' ? printJson : printText
     print(sources, result, sink.otherResult(), sink.differences())

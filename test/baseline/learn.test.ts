@@ -8,12 +8,14 @@ import { BaselineCollector } from '../../src/baseline/baseline.ts'
 import { type BaselineFile, flowKey, mergeBaselines, parseBaseline } from '../../src/baseline/baseline-file.ts'
 import { DRAFT_DEFAULTS, draftPolicy } from '../../src/baseline/draft.ts'
 import { ingest } from '../../src/baseline/ingest.ts'
+import { Listeners } from '../../src/baseline/listeners.ts'
 import { patchPolicy } from '../../src/baseline/patch.ts'
-import { Replay, type ReplayResult } from '../../src/baseline/replay.ts'
+import { Replay, type ReplayResult, type VerdictGroup } from '../../src/baseline/replay.ts'
 import { checkPolicy } from '../../src/policy/load.ts'
 import type { Policy } from '../../src/policy/model.ts'
 import { adu, u16 } from '../support/modbus.ts'
-import { Connection, type Packet, pcapFile, random } from '../support/traffic.ts'
+import { readTurns } from '../support/pcap.ts'
+import { Connection, type Endpoint, type Packet, pcapFile, random } from '../support/traffic.ts'
 import { headgate } from '../support/verbs.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'headgate-learn-'))
@@ -572,6 +574,92 @@ t.test('the command line', async (t) => {
   t.match(JSON.parse(json.out), { policy: draft, counts: { requests: 1326, denied: 45 } })
   t.equal(json.code, 1)
   t.match(compared, { code: 0, out: /no request is judged differently\n$/ })
+})
+
+const THROUGH = `
+zones:
+  - { zone_id: A, networks: [10.20.0.0/16], assets: [{ name: PLC-07, address: 10.20.1.7 }, { name: MES, address: 10.20.1.8 }] }
+  - { zone_id: B, networks: [10.30.0.0/16] }
+conduits:
+  - conduit_id: C1
+    connects: [A, B]
+    protocols_allowed:
+      - { protocol: Modbus/TCP, port: 502, rules: [{ name: reads, from: [10.30.1.20], to: [PLC-07], functions: [read] }] }
+      - protocol: OPC UA
+        port: 4840
+        rules: [{ name: looking, from: [10.30.1.20], to: [MES], services: [discovery, session, browse, read] }]
+        opcua: { security_modes: [None], security_policies: [None] }
+  - conduit_id: C2
+    connects: [A, B]
+    protocols_allowed:
+      - { protocol: Modbus/TCP, port: 502, rules: [{ name: all, from: [10.30.1.21], to: [PLC-07], functions: [all] }] }
+gateway:
+  name: gw
+  listeners:
+    - { conduit: C1, protocol: Modbus/TCP, listen: "10.30.9.1:1502", target: "10.20.1.7:502" }
+    - { conduit: C2, protocol: Modbus/TCP, listen: "10.30.9.2:502", target: "10.20.1.7:502" }
+    - { conduit: C1, protocol: OPC UA, listen: "10.30.9.1:4841", target: "10.20.1.8:4840" }
+`
+
+t.test("a capture of the clients' side of a gateway: its listeners' addresses are their targets", async (t) => {
+  const policy = policyOf(THROUGH)
+  const file = join(directory, 'through.yaml')
+  writeFileSync(file, THROUGH)
+  /** The real frames of two captures, from a client to wherever it dials. */
+  const dialled = (plc: Endpoint, mes: Endpoint, from = HISTORIAN): string => {
+    const packets: Packet[] = []
+    const sides = [readTurns(fixture('modbus-all-functions.pcap'), 502), readTurns(fixture('opcua-none.pcap'), 4840)]
+    for (const [i, turns] of sides.flat().entries()) {
+      const opcua = i >= sides[0].length
+      const one = new Connection(packets, { host: from, port: 41000 + i }, opcua ? mes : plc, START + i * 1e6).open()
+      for (const { fromClient, payload } of turns) {
+        for (let at = 0; at < payload.length; at += 1400) one.bytes(fromClient, payload.subarray(at, at + 1400))
+      }
+      one.close()
+    }
+    return capture(packets)
+  }
+  const straight = dialled({ host: '10.20.1.7', port: 502 }, { host: '10.20.1.8', port: 4840 })
+  const listeners = [
+    { host: '10.30.9.1', port: 1502 },
+    { host: '10.30.9.1', port: 4841 },
+  ] as const
+  const through = dialled(...listeners)
+  const [direct, same, other, learned, before] = headgate([
+    ['replay', file, '--pcap', straight, '--format', 'json'],
+    ['replay', file, '--pcap', through, '--format', 'json'],
+    ['replay', file, '--pcap', dialled({ host: '10.30.9.2', port: 502 }, listeners[1]), '--format', 'json'],
+    ['learn', '--pcap', through, '--policy', file, '-o', join(directory, 'patched.yaml'), '--baseline', '-'],
+    ['learn', '--pcap', straight, '--policy', file, '-o', join(directory, 'as-before.yaml'), '--baseline', '-'],
+  ])
+  t.match(same.err, /\d+ connections to the gateway's listeners, told by their targets\n/)
+  const verdicts = ({ out }: { out: string }) => {
+    const { counts, groups } = JSON.parse(out)
+    return { counts, groups }
+  }
+  t.strictSame(verdicts(same), verdicts(direct))
+  const { counts, groups } = verdicts(same)
+  t.ok(counts.allowed > 20 && counts.denied > 20, `${counts.allowed} allowed, ${counts.denied} denied`)
+  t.strictSame([...new Set(groups.map((one: VerdictGroup) => `${one.conduit} ${one.target}:${one.port}`))].sort(), [
+    'C1 10.20.1.7:502',
+    'C1 10.20.1.8:4840',
+  ])
+  const refused = verdicts(other).groups.filter(({ kind }: VerdictGroup) => kind === 'connection')
+  t.match(refused, [{ conduit: 'C2', reason: 'pair', target: '10.20.1.7', client: HISTORIAN }], 'by its own conduit')
+  const rows = ({ out }: { out: string }) => ({ ...JSON.parse(out), sources: [] })
+  t.strictSame(rows(learned), rows(before), 'what is learned is of the targets')
+  t.equal(
+    readFileSync(join(directory, 'patched.yaml'), 'utf8'),
+    readFileSync(join(directory, 'as-before.yaml'), 'utf8'),
+  )
+  const places = { ports: [502, 1502], opcuaPorts: [4840, 4841], anyPort: false }
+  const unknown = new Replay(policy)
+  await ingest(through, unknown, places)
+  const { connections, refused: all } = unknown.result().counts
+  t.equal(all, connections, 'where listeners are not known, nobody may go there')
+  const compared = new Replay(policyOf(THROUGH.replace('10.30.9.1:1502', '10.30.9.3:1502')), policy)
+  await ingest(through, compared, { ...places, listeners: new Listeners([policy]) })
+  t.equal(compared.result().counts.allowed, counts.allowed, 'a policy without that listener judges by the target')
 })
 
 t.test('the command line: one clear line, exit 2, and nothing written', async (t) => {
