@@ -75,16 +75,38 @@ const connection = z.strictObject({
   last: time,
 })
 
+const node = z.strictObject({
+  node: z.string().max(8192).describe('NodeId; the object of a Call'),
+  method: z.string().max(8192).nullable().describe('NodeId of the method of a Call; null for all other services'),
+  attribute: z.string().max(64).nullable().describe('that was written; null for services that write nothing'),
+  requests: count.describe('items that named it; NodeIds that RegisterNodes gave out count as what they stand for'),
+  least: z.number().nullable().describe('least number that was written; null: none'),
+  greatest: z.number().nullable(),
+})
+
+const service = z.strictObject({
+  requests: count.describe('malformed ones included'),
+  responses: count.describe('that are no fault'),
+  faults: count.describe('a ServiceFault, or a service result that is bad'),
+  malformed: count.describe('requests that name nodes, and break the specification'),
+  unread: count.describe('requests whose nodes could not be read: bytes of them are missing, or they are too long'),
+  unlisted: count.describe('items of a node that is not in `nodes`: there was no room for another'),
+  first: time,
+  last: time,
+  rate,
+  nodes: z.array(node).describe('by node, attribute and method; of services that read, browse, subscribe, write, call'),
+})
+
 const opcua = z.strictObject({
   client: address,
   target: address,
   port: word,
   opened: count.describe('connections'),
   services: z
-    .record(z.string().max(64), count)
-    .describe('requests by service; encrypted: on channels that hide it; unknown: of no service'),
-  responses: count,
-  faults: count.describe('responses that were a ServiceFault'),
+    .record(z.string().max(64), service)
+    .describe('by name; encrypted: on channels that hide it; unknown: of no service'),
+  responses: count.describe('faults, and responses whose request was not seen, included'),
+  faults: count,
   channels: z
     .array(z.strictObject({ policy: z.string().max(64), mode: z.string().max(32), opened: count }))
     .describe('security policy and mode; unknown, or in clear: the capture does not have their opening'),
@@ -123,6 +145,8 @@ export type BaselineClient = z.infer<typeof client>
 export type BaselineTarget = z.infer<typeof target>
 export type BaselineConnection = z.infer<typeof connection>
 export type BaselineOpcUa = z.infer<typeof opcua>
+export type BaselineService = z.infer<typeof service>
+export type BaselineNode = z.infer<typeof node>
 export type BaselineSource = z.infer<typeof source>
 type RateRow = z.infer<typeof rate>
 
@@ -271,7 +295,7 @@ function mergeOpcUa(a: BaselineOpcUa, b: BaselineOpcUa): BaselineOpcUa {
   return {
     ...a,
     opened: a.opened + b.opened,
-    services: addCounts(a.services, b.services),
+    services: mergeServices(a.services, b.services),
     responses: a.responses + b.responses,
     faults: a.faults + b.faults,
     channels,
@@ -281,6 +305,48 @@ function mergeOpcUa(a: BaselineOpcUa, b: BaselineOpcUa): BaselineOpcUa {
     first: earlier(a.first, b.first),
     last: later(a.last, b.last),
   }
+}
+
+/** Nodes of one service; of more, the items are counted as unlisted. */
+export const MAX_LISTED = 4000
+
+function mergeServices(a: BaselineOpcUa['services'], b: BaselineOpcUa['services']): BaselineOpcUa['services'] {
+  const all = { ...a }
+  for (const [name, one] of Object.entries(b)) {
+    all[name] = Object.hasOwn(a, name) ? mergeService(a[name], one) : one
+  }
+  return all
+}
+
+function mergeService(a: BaselineService, b: BaselineService): BaselineService {
+  const nodes = mergeRows(a.nodes, b.nodes, nodeKey, mergeNodes)
+  const over = nodes.slice(MAX_LISTED).reduce((sum, one) => sum + one.requests, 0)
+  return {
+    requests: a.requests + b.requests,
+    responses: a.responses + b.responses,
+    faults: a.faults + b.faults,
+    malformed: a.malformed + b.malformed,
+    unread: a.unread + b.unread,
+    unlisted: a.unlisted + b.unlisted + over,
+    first: earlier(a.first, b.first),
+    last: later(a.last, b.last),
+    rate: mergeRates(a.rate, b.rate),
+    nodes: over === 0 ? nodes : nodes.slice(0, MAX_LISTED),
+  }
+}
+
+/** Requests of some services; those that there are none of count nothing. */
+export const requestsOf = ({ services }: BaselineOpcUa, names: readonly string[]): number =>
+  names.reduce((sum, name) => sum + (Object.hasOwn(services, name) ? services[name].requests : 0), 0)
+
+/** Names a node among those of one service. */
+export const nodeKey = ({ node, method, attribute }: BaselineNode): string => JSON.stringify([node, method, attribute])
+
+function mergeNodes(a: BaselineNode, b: BaselineNode): BaselineNode {
+  const least = a.least === null || b.least === null ? (a.least ?? b.least) : Math.min(a.least, b.least)
+  const greatest =
+    a.greatest === null || b.greatest === null ? (a.greatest ?? b.greatest) : Math.max(a.greatest, b.greatest)
+  return { ...a, requests: a.requests + b.requests, least, greatest }
 }
 
 function addCounts<K extends string>(a: Partial<Record<K, number>>, b: Partial<Record<K, number>>): Record<K, number> {

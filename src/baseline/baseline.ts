@@ -10,15 +10,18 @@ import {
 } from './baseline-file.ts'
 import { type Track, timeText } from './entry.ts'
 import { type Bounds, Gatherer } from './gatherer.ts'
-import { OpcUaGatherer, OpcUaTrack } from './opcua-gatherer.ts'
+import { type OpcUaBounds, OpcUaGatherer } from './opcua-gatherer.ts'
+import { OpcUaTrack } from './opcua-track.ts'
 import { figuresOf, Histogram, type Rate } from './rate.ts'
 import type { Flow, FlowSink } from './reassembly.ts'
 
 /** 32 MiB of values, some 64 MiB of ranges. */
 const BOUNDS: Bounds = { entries: 100_000, pairs: 50_000, pages: 16_384, ranges: 4_000_000 }
+/** 16 MiB of messages that have come in part, some 60 MiB of nodes. */
+const OPCUA_BOUNDS: OpcUaBounds = { pairs: 50_000, nodes: 100_000, gathered: 16 << 20 }
 
 export class BaselineCollector extends Gatherer implements FlowSink {
-  private readonly opcua = new OpcUaGatherer()
+  readonly opcua = new OpcUaGatherer(OPCUA_BOUNDS, this.clock, () => this.rate())
 
   constructor() {
     super(BOUNDS)
@@ -33,7 +36,7 @@ export class BaselineCollector extends Gatherer implements FlowSink {
     const { clientAddress, targetAddress, targetPort, handshake } = flow
     flow.state =
       flow.protocol === 'opcua'
-        ? this.opcua.open(clientAddress, targetAddress, targetPort, handshake, this.clock)
+        ? this.opcua.open(clientAddress, targetAddress, targetPort, handshake)
         : this.open(clientAddress, targetAddress, targetPort)
   }
 
@@ -41,14 +44,17 @@ export class BaselineCollector extends Gatherer implements FlowSink {
     const track = flow.state as OpcUaTrack | null
     if (track === null) return
     this.clock[0] = us
-    track.pair.span.include(this.clock)
-    track.reader.feed(fromClient, buf, from, to)
+    track.bytes(fromClient, buf, from, to)
   }
 
   onClose(flow: Flow, us: number): void {
-    const track = flow.state as Track | null
-    if (track === null || flow.protocol === 'opcua') return
+    const track = flow.state as Track | OpcUaTrack | null
+    if (track === null) return
     this.clock[0] = us
+    if (track instanceof OpcUaTrack) {
+      track.close()
+      return
+    }
     if (flow.target.seen) track.pair.targetSeen = true
     // Where the target's direction was not captured at all nobody knows what it did.
     this.close(track, flow.answered ? true : flow.handshake ? false : null)
@@ -57,8 +63,8 @@ export class BaselineCollector extends Gatherer implements FlowSink {
   onGap(flow: Flow, fromClient: boolean, bytes: number): void {
     const track = flow.state as Track | OpcUaTrack | null
     if (track === null) return
-    track.pair.gapBytes += bytes
-    if (track instanceof OpcUaTrack) track.reader.lose(fromClient)
+    if (track instanceof OpcUaTrack) track.lose(fromClient, bytes)
+    else track.pair.gapBytes += bytes
   }
 
   onGarbage(flow: Flow, fromClient: boolean, _buf: Uint8Array, _at: number, _end: number, us: number): void {
@@ -87,7 +93,12 @@ export class BaselineCollector extends Gatherer implements FlowSink {
       connections.push(pair.row())
       for (const entry of pair.entries.values()) flows.push({ ...entry.row(), rate: rateRow(entry.rate) })
     }
-    const opcua = this.opcua.rows()
+    const opcua = this.opcua.take(Number.POSITIVE_INFINITY, rateRow).map((row) => ({
+      ...row,
+      services: Object.fromEntries(
+        Object.entries(row.services).map(([name, { seconds, ...service }]) => [name, { ...service, rate: seconds }]),
+      ),
+    }))
     const [begin, end] = [
       [...opcua.map((one) => one.first)].sort()[0] ?? null,
       [...opcua.map((one) => one.last)].sort().at(-1) ?? null,

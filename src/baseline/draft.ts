@@ -1,7 +1,7 @@
 /** A draft policy out of a baseline: least privilege that covers it, each rule with its evidence as a comment. */
 import { Document, isMap, isSeq, type Node, type Scalar, type YAMLMap, type YAMLSeq } from 'yaml'
 import { assess, type DecideItem, decideText, numbered } from './assess.ts'
-import type { BaselineFile, BaselineFlow } from './baseline-file.ts'
+import { type BaselineFile, type BaselineFlow, requestsOf } from './baseline-file.ts'
 import { opcuaConduitNode, opcuaConduitsOf, opcuaEvidence, opcuaName, opcuaRuleNode } from './opcua-draft.ts'
 import { byAddress, type Places, type ProposedZone, propose } from './places.ts'
 import { buildRules, type DraftRule, evidenceText, plural, spanText, valuesText } from './rules.ts'
@@ -53,7 +53,7 @@ export function draftPolicy(baseline: BaselineFile, options: DraftOptions = DRAF
     if (!loops.has(`${row.client} ${row.target}`)) continue
     const { client, target, port, first, last } = row
     const why = 'the two ask each other by OPC UA: put them into zones by hand'
-    const requests = services.reduce((sum, name) => sum + (row.services[name] ?? 0), 0)
+    const requests = requestsOf(row, services)
     const nothing = { unit: null, function: null, sub: null, flow: null }
     items.push({ kind: 'mutual', client, target, port, ...nothing, requests, first, last, why, services })
   }

@@ -6,7 +6,7 @@
 import type { ServiceClass } from '../protocols/opcua/services.ts'
 import { READ_ONLY_GROUPS, SERVICES } from '../protocols/opcua/services.ts'
 import type { DecideItem } from './assess.ts'
-import type { BaselineFile, BaselineOpcUa } from './baseline-file.ts'
+import { type BaselineFile, type BaselineOpcUa, requestsOf } from './baseline-file.ts'
 import { plural } from './rules.ts'
 
 /** Services that one rule may allow, for one client and one server. */
@@ -44,7 +44,7 @@ export function assessOpcUa(
     }
     const names = Object.keys(row.services)
     if (row.client === row.target) {
-      const requests = names.reduce((sum, name) => sum + row.services[name], 0)
+      const requests = requestsOf(row, names)
       object('same-host', names, requests, 'client and server are one host: no conduit lies between them', false)
       continue
     }
@@ -52,7 +52,7 @@ export function assessOpcUa(
     const harmless = of(HARMLESS)
     if (harmless.length > 0) allow.push({ row, services: harmless, securityMode: null })
     for (const name of of(WRITES)) {
-      const times = row.services[name]
+      const times = row.services[name].requests
       if (times >= rare) allow.push({ row, services: [name], securityMode: null })
       else object('rare-write', [name], times, `${name}, seen ${times === 1 ? 'once' : `${times} times`} in all`, true)
     }
@@ -60,11 +60,11 @@ export function assessOpcUa(
       const group = GROUP_OF.get(name)
       const why = `${name} changes the server itself`
       if (group === 'node-management' || group === 'registration')
-        object('program', [name], row.services[name], why, true)
+        object('program', [name], requestsOf(row, [name]), why, true)
       else if (group === 'sessionless')
-        object('program', [name], row.services[name], 'a request inside a request', false)
+        object('program', [name], requestsOf(row, [name]), 'a request inside a request', false)
     }
-    const { unknown = 0, encrypted = 0 } = row.services
+    const [unknown, encrypted] = ['unknown', 'encrypted'].map((name) => requestsOf(row, [name]))
     if (unknown > 0) object('unknown-function', ['unknown'], unknown, 'requests of no service', false)
     if (encrypted > 0) {
       const mend =

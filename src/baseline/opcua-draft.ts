@@ -1,5 +1,6 @@
 /** OPC UA in a draft: a conduit for each pair of zones and port, with rules by service. */
 import { OPCUA_SECURITY_MODES, OPCUA_SECURITY_POLICIES } from '../protocols/opcua/security.ts'
+import { requestsOf } from './baseline-file.ts'
 import type { OpcUaGrant } from './opcua-assess.ts'
 import type { Places, ProposedZone } from './places.ts'
 import { plural, spanText } from './rules.ts'
@@ -125,7 +126,7 @@ export function opcuaEvidence({ grants }: OpcUaDraftRule): string {
   const last = grants.reduce((most, { row }) => (row.last > most ? row.last : most), grants[0].row.last)
   const counts = new Map<string, number>()
   for (const { row, services } of grants) {
-    for (const name of services) counts.set(name, (counts.get(name) ?? 0) + (row.services[name] ?? 0))
+    for (const name of services) counts.set(name, (counts.get(name) ?? 0) + requestsOf(row, [name]))
   }
   const all = [...counts.values()].reduce((sum, n) => sum + n, 0)
   const shown = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 6)

@@ -7,7 +7,7 @@ import { blockHolds, parseAddress } from '../policy/address.ts'
 import { checkPolicy } from '../policy/load.ts'
 import type { ModbusProtocol, OpcUaProtocol, Policy, Zone } from '../policy/model.ts'
 import { assess, type DecideItem, functionText, numbered } from './assess.ts'
-import type { BaselineFile, BaselineFlow } from './baseline-file.ts'
+import { type BaselineFile, type BaselineFlow, requestsOf } from './baseline-file.ts'
 import { coverage, leadsTo, opcuaStanding, type ProtocolPlace, placesOf, standing } from './coverage.ts'
 import { type DraftOptions, ruleNode } from './draft.ts'
 import type { OpcUaGrant } from './opcua-assess.ts'
@@ -97,7 +97,7 @@ function addOpcUa(
         continue
       }
     }
-    const requests = services.reduce((sum, name) => sum + (row.services[name] ?? 0), 0)
+    const requests = requestsOf(row, services)
     const nothing = { unit: null, function: null, sub: null, flow: null }
     items.push({
       kind: 'out-of-place',

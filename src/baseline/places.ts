@@ -1,7 +1,7 @@
 /** Assets and zones, proposed from addresses and from who asks whom. */
 import { parseAddress } from '../policy/address.ts'
 import { functionClass, isWrite } from '../protocols/modbus/function-codes.ts'
-import type { BaselineFlow } from './baseline-file.ts'
+import { type BaselineFlow, requestsOf } from './baseline-file.ts'
 import type { OpcUaGrant } from './opcua-assess.ts'
 
 export interface ProposedAsset {
@@ -99,7 +99,7 @@ export function propose(
 function asFlow({ row, services }: OpcUaGrant): BaselineFlow {
   const { client, target, port, first, last } = row
   const writes = services.some((name) => name === 'Write' || name === 'Call' || name === 'HistoryUpdate')
-  const requests = services.reduce((sum, name) => sum + (row.services[name] ?? 0), 0)
+  const requests = requestsOf(row, services)
   const none = { responses: 0, exceptions: {}, malformed: 0, deviations: {}, addresses: {}, values: {} }
   const rate = { p50: 0, p99: 0, max: 0, seconds: [] }
   return { client, target, port, unit: 0, function: writes ? 6 : 3, sub: null, requests, first, last, rate, ...none }

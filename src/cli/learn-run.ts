@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { type DecideItem, decideText } from '../baseline/assess.ts'
 import { BaselineCollector } from '../baseline/baseline.ts'
-import { type BaselineFile, mergeBaselines, NotABaseline, parseBaseline } from '../baseline/baseline-file.ts'
+import { type BaselineFile, mergeBaselines, NotABaseline, parseBaseline, requestsOf } from '../baseline/baseline-file.ts'
 import { DRAFT_DEFAULTS, draftPolicy } from '../baseline/draft.ts'
 import { baselineFromEvidence } from '../baseline/from-evidence.ts'
 import { CaptureUnreadable } from '../baseline/ingest.ts'
@@ -66,9 +66,10 @@ async function learnFrom(flags: LearnFlags): Promise<number> {
       last,
       notes,
     }))
-    if (collector.dropped > 0) {
+    const missed = collector.dropped + collector.opcua.dropped
+    if (missed > 0) {
       process.stderr.write(
-        `headgate: ${plural(collector.dropped, 'message')} of too many kinds are not in the baseline\n`,
+        `headgate: ${plural(missed, 'message')} of too many kinds are not in the baseline\n`,
       )
     }
     baselines.push(baseline)
@@ -84,7 +85,7 @@ async function learnFrom(flags: LearnFlags): Promise<number> {
   const mergeAlone =
     pcap.length + evidence.length === 0 &&
     [flags.policy, flags.output, flags.baseline].every((one) => one === undefined)
-  const messages = baseline.opcua.flatMap((one) => Object.values(one.services)).reduce((sum, n) => sum + n, 0)
+  const messages = baseline.opcua.reduce((sum, one) => sum + requestsOf(one, Object.keys(one.services)), 0)
   if (baseline.opcua.length > 0) {
     const pairs = plural(baseline.opcua.length, 'pair')
     process.stderr.write(`${plural(messages, 'OPC UA request')} of ${pairs} of client and server\n`)

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { assess, isAbout } from '../../src/baseline/assess.ts'
 import { BaselineCollector } from '../../src/baseline/baseline.ts'
-import { type BaselineFile, mergeBaselines, parseBaseline } from '../../src/baseline/baseline-file.ts'
+import { type BaselineFile, mergeBaselines, parseBaseline, requestsOf } from '../../src/baseline/baseline-file.ts'
 import { openDecisions } from '../../src/baseline/decisions.ts'
 import { DRAFT_DEFAULTS, draftPolicy } from '../../src/baseline/draft.ts'
 import { ingest } from '../../src/baseline/ingest.ts'
@@ -45,8 +45,8 @@ async function learn(file: string, options = OPTIONS): Promise<BaselineFile> {
 function counted(baseline: BaselineFile): Record<string, number> {
   const sum: Record<string, number> = {}
   for (const { services } of baseline.opcua) {
-    for (const [name, n] of Object.entries(services)) {
-      if (!/SecureChannel$|^encrypted$/.test(name)) sum[name] = (sum[name] ?? 0) + n
+    for (const [name, { requests }] of Object.entries(services)) {
+      if (!/SecureChannel$|^encrypted$/.test(name)) sum[name] = (sum[name] ?? 0) + requests
     }
   }
   return sum
@@ -110,7 +110,7 @@ t.test('what the channels were', async (t) => {
     { policy: 'None', mode: 'None' },
     { policy: /^(Basic|Aes)/, mode: 'SignAndEncrypt' },
   ])
-  t.ok((encrypted.services.encrypted ?? 0) > 0)
+  t.ok(encrypted.services.encrypted.requests > 0)
 })
 
 t.test('met in the middle, and with a hole: what can be read is read, the rest is counted', async (t) => {
@@ -118,8 +118,8 @@ t.test('met in the middle, and with a hole: what can be read is read, the rest i
   const whole = (await learn(capture(packets))).opcua[0]
   const late = await learn(capture(packets.slice(Math.floor(packets.length / 2))))
   t.match(late.opcua[0].channels, [{ policy: 'unknown', mode: 'in clear' }])
-  const half = late.opcua[0].services.Read ?? 0
-  t.ok(half > 0 && half < (whole.services.Read ?? 0), `${half} reads of ${whole.services.Read}`)
+  const [half, all] = [late.opcua[0], whole].map((row) => row.services.Read.requests)
+  t.ok(half > 0 && half < all, `${half} reads of ${all}`)
   t.match(late.sources[0].notes.join(), /1 connection whose beginning is not in the capture/)
   // A client's segment is missing: its requests, and no more.
   const asked = packets.findIndex((one, i) => i > packets.length / 2 && one.bytes.length > 100)
@@ -127,7 +127,7 @@ t.test('met in the middle, and with a hole: what can be read is read, the rest i
   t.match(holed.sources[0].notes.join(), /1 gap in TCP streams/)
   t.equal(holed.opcua[0].gapBytes > 0, true)
   const messages = (row: BaselineFile['opcua'][number]) =>
-    Object.values(row.services).reduce((a, b) => a + b, 0) + row.responses
+    requestsOf(row, Object.keys(row.services)) + row.responses
   t.equal(messages(holed.opcua[0]), messages(whole) - 1, 'one message of one segment')
 })
 

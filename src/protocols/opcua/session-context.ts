@@ -30,7 +30,8 @@ interface Alias {
   node: OwnNode
 }
 
-function hashNode(buf: Uint8Array, ref: NodeRef): number {
+/** Of a NodeId without server or namespace URI, whatever its encoding. */
+export function hashNode(buf: Uint8Array, ref: NodeRef): number {
   const id = ref.type === 0 ? ref.id | 0 : hashBytes(buf, ref.from, ref.to)
   return Math.imul(id ^ (ref.namespace << 8) ^ ref.type, 0x9e3779b1) | 0
 }

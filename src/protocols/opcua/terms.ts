@@ -6,6 +6,7 @@ import {
   type OpcUaSecurityMode,
   type OpcUaSecurityPolicy,
 } from './security.ts'
+import type { Aliases } from './session-context.ts'
 
 /**
  * How much of a secure channel Headgate sees. *Inspected*: every message. *Header only*: the sizes of its messages,
@@ -115,4 +116,27 @@ export interface OpcUaReport {
 export interface OpcUaHost extends SessionHost {
   /** Off the allowed path: one verdict, for the records. */
   reportOpcUa(report: OpcUaReport): void
+}
+
+/** Sees what a connection carries, and changes nothing: a session calls it for each message, so it makes nothing. */
+export interface OpcUaWitness {
+  /** Handling inspect: bytes of one direction as they came. */
+  bytes(fromClient: boolean, buf: Uint8Array, from: number, to: number): void
+  /** Handling terminate: a secure channel is open. */
+  opened(policy: string, mode: string, endpointUrl: string): void
+  /**
+   * Handling terminate: a chunk's body, decrypted.
+   * @param requestId the client's
+   * @param flag one of `CHUNK`
+   * @param aliases of the session that it belongs to
+   */
+  chunk(
+    fromClient: boolean,
+    requestId: number,
+    flag: number,
+    buf: Uint8Array,
+    from: number,
+    to: number,
+    aliases: Aliases | null,
+  ): void
 }
