@@ -202,7 +202,8 @@ export function mergeBaselines(a: BaselineFile, b: BaselineFile): BaselineFile {
   }
 }
 
-const pairKey = (row: { client: string; target: string; port: number }): string =>
+/** Names a client and a target. */
+export const pairKey = (row: { client: string; target: string; port: number }): string =>
   `${row.client} ${row.target} ${row.port}`
 
 /** Names a flow: client, target, port, unit, function, sub-function. */

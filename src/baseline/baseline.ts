@@ -44,7 +44,7 @@ export class BaselineCollector extends Gatherer implements FlowSink {
     const track = flow.state as OpcUaTrack | null
     if (track === null) return
     this.clock[0] = us
-    track.bytes(fromClient, buf, from, to)
+    track.sawBytes(fromClient, buf, from, to)
   }
 
   onClose(flow: Flow, us: number): void {

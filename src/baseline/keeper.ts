@@ -8,15 +8,19 @@ import { join } from 'node:path'
 import type { EventInput } from '../records/catalogue.ts'
 import {
   type BaselineFile,
+  type BaselineOpcUa,
   type BaselineSource,
   emptyBaseline,
   flowKey,
   mergeBaselines,
   NotABaseline,
+  nodeKey,
+  pairKey,
   parseBaseline,
 } from './baseline-file.ts'
 import { BASELINE_NAME } from './decisions.ts'
 import type { BaselineShare, Seconds } from './live.ts'
+import type { OpcUaShare } from './opcua-gatherer.ts'
 import { bucketOf, figuresOf } from './rate.ts'
 
 const SAVE_MS = 30_000
@@ -27,6 +31,8 @@ const PAUSE_MS = 600_000
 /** Rows of flows in the file; beyond them only those that are there are kept up. */
 const MAX_FLOWS = 20_000
 const MAX_PAIRS = 10_000
+/** Nodes of OPC UA in the file, of all clients and services together. */
+const MAX_NODES = 100_000
 const MAX_SOURCES = 1000
 
 /** Counts of seconds that are not over yet, by what they are counted for. */
@@ -76,6 +82,8 @@ export class BaselineKeeper {
   private loaded = false
   private failed = false
   private full = false
+  /** Nodes of OPC UA in the file. */
+  private nodes = 0
 
   /**
    * @param gateway its name
@@ -96,8 +104,9 @@ export class BaselineKeeper {
 
   async open(): Promise<void> {
     await this.load().catch((error: Error) => this.fail(error))
-    const { first, flows } = this.baseline
-    const since = first === null ? 'nothing yet' : `${flows.length} flows since ${first}`
+    const { first, flows, opcua } = this.baseline
+    const services = opcua.reduce((sum, row) => sum + Object.keys(row.services).length, 0)
+    const since = first === null ? 'nothing yet' : `${flows.length + services} flows since ${first}`
     this.tell({ event: 'baseline.opened', file: this.file, detail: since })
     this.timer = setInterval(() => void this.save(), SAVE_MS)
     this.timer.unref()
@@ -116,6 +125,9 @@ export class BaselineKeeper {
       if (!(error instanceof NotABaseline)) throw error
       await this.setAside(error.message)
     }
+    this.nodes = this.baseline.opcua
+      .flatMap((row) => Object.values(row.services))
+      .reduce((sum, { nodes }) => sum + nodes.length, 0)
     this.resume()
     this.loaded = true
   }
@@ -139,7 +151,7 @@ export class BaselineKeeper {
   take(worker: number, share: BaselineShare): void {
     const { baseline } = this
     const known = new Set(baseline.flows.map(flowKey))
-    const pairs = new Set(baseline.connections.map((one) => `${one.client} ${one.target} ${one.port}`))
+    const pairs = new Set(baseline.connections.map(pairKey))
     let { dropped } = share
     const room = <T>(rows: T[], key: (row: T) => string, there: Set<string>, most: number): T[] =>
       rows.filter((row) => {
@@ -151,12 +163,16 @@ export class BaselineKeeper {
       })
     const none = { p50: 0, p99: 0, max: 0, seconds: [] }
     const flows = room(share.flows, flowKey, known, MAX_FLOWS)
-    const connections = room(share.connections, (one) => `${one.client} ${one.target} ${one.port}`, pairs, MAX_PAIRS)
+    const connections = room(share.connections, pairKey, pairs, MAX_PAIRS)
+    const opcua = room(share.opcua, pairKey, new Set(baseline.opcua.map(pairKey)), MAX_PAIRS)
     for (const flow of flows) this.settling.add(`f ${flowKey(flow)}`, flow.seconds)
+    const listed = opcua.map((row) => this.services(row, baseline))
+    for (const { services } of listed) for (const { unlisted } of Object.values(services)) dropped += unlisted
     const delta: BaselineFile = {
       ...emptyBaseline(),
       connections,
       flows: flows.map(({ seconds: _, ...flow }) => ({ ...flow, rate: none })),
+      opcua: listed,
     }
     for (const { address, port, requests, seconds, connecting, concurrent } of share.hosts) {
       const name = port === undefined ? address : `${address} ${port}`
@@ -168,7 +184,7 @@ export class BaselineKeeper {
         delta.clients.push({ address, requests, rate: none, connecting: none, concurrent: most })
       } else delta.targets.push({ address, port, requests, rate: none, concurrent: most })
     }
-    for (const { first, last } of connections) {
+    for (const { first, last } of [...connections, ...opcua]) {
       if (first > last) continue
       if (delta.first === null || first < delta.first) delta.first = first
       if (delta.last === null || last > delta.last) delta.last = last
@@ -179,6 +195,21 @@ export class BaselineKeeper {
       const detail = 'more kinds of traffic than are kept apart: what is new is not in the baseline'
       this.tell({ event: 'baseline.full', file: this.file, detail, count: dropped })
     }
+  }
+
+  /** A row of the file; of nodes that there is no room for the items are counted. */
+  private services(row: OpcUaShare<Seconds>, { opcua }: BaselineFile): BaselineOpcUa {
+    const none = { p50: 0, p99: 0, max: 0, seconds: [] }
+    const present = opcua.find((one) => pairKey(one) === pairKey(row))?.services ?? {}
+    const services: BaselineOpcUa['services'] = {}
+    for (const [name, { seconds, ...service }] of Object.entries(row.services)) {
+      this.settling.add(`o ${pairKey(row)} ${name}`, seconds)
+      const known = new Set(Object.hasOwn(present, name) ? present[name].nodes.map(nodeKey) : [])
+      const nodes = service.nodes.filter((one) => known.has(nodeKey(one)) || this.nodes++ < MAX_NODES)
+      const left = service.nodes.reduce((sum, one) => sum + (nodes.includes(one) ? 0 : one.requests), 0)
+      services[name] = { ...service, nodes, unlisted: service.unlisted + left, rate: none }
+    }
+    return { ...row, services }
   }
 
   /** Each worker's most may have been at another time than the others': the sum is not too low. */
@@ -207,7 +238,7 @@ export class BaselineKeeper {
       const seconds = [...sums].sort((a, b) => a[0] - b[0])
       return { ...figuresOf(seconds), seconds }
     }
-    const { clients, targets, flows } = this.baseline
+    const { clients, targets, flows, opcua } = this.baseline
     this.baseline = {
       ...this.baseline,
       clients: clients.map((one) => ({
@@ -217,6 +248,15 @@ export class BaselineKeeper {
       })),
       targets: targets.map((one) => ({ ...one, rate: settled(one.rate, `t ${one.address} ${one.port}`) })),
       flows: flows.map((one) => ({ ...one, rate: settled(one.rate, `f ${flowKey(one)}`) })),
+      opcua: opcua.map((row) => ({
+        ...row,
+        services: Object.fromEntries(
+          Object.entries(row.services).map(([name, one]) => [
+            name,
+            { ...one, rate: settled(one.rate, `o ${pairKey(row)} ${name}`) },
+          ]),
+        ),
+      })),
     }
   }
 

@@ -16,8 +16,8 @@ import {
   u32,
 } from '../protocols/opcua/chunk.ts'
 import { readHello, readOpen, requestedMode } from '../protocols/opcua/opening.ts'
-import { OPCUA_SECURITY_MODES, policyOf } from '../protocols/opcua/security.ts'
 import { policyByName } from '../protocols/opcua/security/policies.ts'
+import { OPCUA_SECURITY_MODES, policyOf } from '../protocols/opcua/security.ts'
 import { functionOfRequest, isResponse } from '../protocols/opcua/services.ts'
 import type { OpcUaTrack } from './opcua-track.ts'
 
@@ -217,7 +217,10 @@ export class OpcUaReader {
   }
 
   private open(fromClient: boolean, buf: Uint8Array, at: number, end: number): void {
-    if (!fromClient) return
+    if (!fromClient) {
+      this.track.channelAnswered()
+      return
+    }
     this.track.request('OpenSecureChannel')
     const header = readOpen(buf, at, end)
     if (header === null) return

@@ -33,6 +33,7 @@ const LISTED: ReadonlySet<number> = new Set([
 ])
 const WRITING: ReadonlySet<number> = new Set([REQUEST.Write, REQUEST.HistoryUpdate])
 
+const OPEN = functionOfRequest(REQUEST.OpenSecureChannel)
 const CALL = functionOfRequest(REQUEST.Call)
 const NO_BYTES = new Uint8Array(0)
 
@@ -70,7 +71,7 @@ export class OpcUaTrack implements OpcUaWitness {
   // ------------------------------------------------------------------------------------------------ what is seen
 
   /** Bytes of one direction as they were received: chunks are found in them. */
-  bytes(fromClient: boolean, buf: Uint8Array, from: number, to: number): void {
+  sawBytes(fromClient: boolean, buf: Uint8Array, from: number, to: number): void {
     this.gatherer.seen(this.pair)
     this.reader.feed(fromClient, buf, from, to)
   }
@@ -82,13 +83,14 @@ export class OpcUaTrack implements OpcUaWitness {
     this.reader.lose(fromClient)
   }
 
-  opened(policy: string, mode: string, endpointUrl: string): void {
+  sawChannel(policy: string, mode: string, endpointUrl: string): void {
     if (endpointUrl !== '') this.pair.url(endpointUrl)
     this.request('OpenSecureChannel')
+    this.channelAnswered()
     this.channel({ policy, mode })
   }
 
-  chunk(
+  sawChunk(
     fromClient: boolean,
     requestId: number,
     flag: number,
@@ -137,6 +139,11 @@ export class OpcUaTrack implements OpcUaWitness {
   /** A request of which nothing more is looked at. @param name of its service */
   request(name: 'OpenSecureChannel' | 'CloseSecureChannel'): void {
     this.count(functionOfRequest(REQUEST[name]))
+  }
+
+  /** OpenSecureChannel has been answered. */
+  channelAnswered(): void {
+    this.answered(this.gatherer.service(this.pair, OPEN), false)
   }
 
   /** A message that encryption hides. */
@@ -306,7 +313,8 @@ export class OpcUaTrack implements OpcUaWitness {
     }
     if (LISTED.has(one.typeId)) this.list(service, one.typeId, buf, from, to, aliases ?? this.context?.aliases ?? null)
     if (aliases !== null) return
-    if (one.typeId === REQUEST.RegisterNodes || one.typeId === REQUEST.UnregisterNodes) this.registers(one, buf, from, to)
+    if (one.typeId === REQUEST.RegisterNodes || one.typeId === REQUEST.UnregisterNodes)
+      this.registers(one, buf, from, to)
   }
 
   private list(

@@ -2,7 +2,13 @@
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { type DecideItem, decideText } from '../baseline/assess.ts'
 import { BaselineCollector } from '../baseline/baseline.ts'
-import { type BaselineFile, mergeBaselines, NotABaseline, parseBaseline, requestsOf } from '../baseline/baseline-file.ts'
+import {
+  type BaselineFile,
+  mergeBaselines,
+  NotABaseline,
+  parseBaseline,
+  requestsOf,
+} from '../baseline/baseline-file.ts'
 import { DRAFT_DEFAULTS, draftPolicy } from '../baseline/draft.ts'
 import { baselineFromEvidence } from '../baseline/from-evidence.ts'
 import { CaptureUnreadable } from '../baseline/ingest.ts'
@@ -68,9 +74,7 @@ async function learnFrom(flags: LearnFlags): Promise<number> {
     }))
     const missed = collector.dropped + collector.opcua.dropped
     if (missed > 0) {
-      process.stderr.write(
-        `headgate: ${plural(missed, 'message')} of too many kinds are not in the baseline\n`,
-      )
+      process.stderr.write(`headgate: ${plural(missed, 'message')} of too many kinds are not in the baseline\n`)
     }
     baselines.push(baseline)
   }

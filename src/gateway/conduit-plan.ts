@@ -12,6 +12,7 @@ import type {
   Policy,
 } from '../policy/model.ts'
 import type { Shadow } from '../protocols/modbus/session.ts'
+import type { OpcUaWitness } from '../protocols/opcua/terms.ts'
 import type { Clock, RequestLimiter, Session } from '../protocols/session.ts'
 import type { CellBases, CounterLayout } from '../records/counters.ts'
 import type { Connection } from './connection.ts'
@@ -98,6 +99,9 @@ export abstract class ConduitPlan {
     limiter: RequestLimiter | null,
     shadow: Shadow | null,
   ): void
+
+  /** Has a session of this kind show all that it sees; null: no more. Those of Modbus tell their host by themselves. */
+  watch(_session: Session, _witness: OpcUaWitness | null): void {}
 
   /** Cell of the target's response times; -1: not counted. */
   protected histogramOf(target: string): number {

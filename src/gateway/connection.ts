@@ -4,14 +4,16 @@
  */
 import type { Track } from '../baseline/entry.ts'
 import type { LiveBaseline } from '../baseline/live.ts'
+import { OpcUaTrack } from '../baseline/opcua-track.ts'
 import { ConnectionLimiter } from '../limits/shared-limits.ts'
 import { describeRequest, describeResponse } from '../protocols/modbus/describe.ts'
 import { describeFault, FAULT } from '../protocols/modbus/faults.ts'
 import { isWrite } from '../protocols/modbus/function-codes.ts'
 import type { ModbusHost, ModbusSession, ReportKind } from '../protocols/modbus/session.ts'
 import { functionChanges } from '../protocols/opcua/services.ts'
+import type { Aliases } from '../protocols/opcua/session-context.ts'
 import type { TerminateHost } from '../protocols/opcua/terminate/terms.ts'
-import type { OpcUaReport } from '../protocols/opcua/terms.ts'
+import type { OpcUaReport, OpcUaWitness } from '../protocols/opcua/terms.ts'
 import { REASON, REASONS, WOULD_DENY } from '../protocols/reason.ts'
 import type { RequestLimiter, Session } from '../protocols/session.ts'
 import type { EventInput, EventName } from '../records/catalogue.ts'
@@ -55,7 +57,7 @@ const OPCUA_EVENT_OF: Record<OpcUaReport['kind'], readonly [EventName, EventName
   opened: ['channel.opened', 'channel.opened'],
 }
 
-export abstract class Connection implements ModbusHost, TerminateHost, Timed {
+export abstract class Connection implements ModbusHost, TerminateHost, OpcUaWitness, Timed {
   readonly plane: DataPlane
   readonly peer: Peer
   listener: ListenerPlan
@@ -81,7 +83,7 @@ export abstract class Connection implements ModbusHost, TerminateHost, Timed {
   private said: Kind | null = null
   private saidVerdict = -1
   /** Its part in the baseline; null: none is kept. */
-  private track: Track | null = null
+  private track: Track | OpcUaTrack | null = null
   /** The baseline that `track` is of. */
   private tracker: LiveBaseline | null = null
   private reached = false
@@ -292,14 +294,19 @@ export abstract class Connection implements ModbusHost, TerminateHost, Timed {
   /** Takes part in the baseline that is kept, or no longer does. */
   private follow(): void {
     const { plane, listener, peer } = this
-    const { kind, monitor } = listener.conduit
-    const baseline = kind === 'modbus' && monitor ? plane.baseline : null
+    const { conduit, target } = listener
+    const baseline = conduit.monitor ? plane.baseline : null
     if (baseline === this.tracker) return
     this.unfollow()
     this.tracker = baseline
     if (baseline === null) return
     baseline.clock[0] = plane.wallMs() * 1000
-    this.track = baseline.open(peer.address, listener.target.address.base, listener.target.port)
+    const { address } = peer
+    if (conduit.protocol.kind === 'opcua') {
+      const whole = this.openedMs === plane.clock.ms && this.bytesIn + this.bytesOut === 0
+      this.track = baseline.opcua.open(address, target.address.base, target.port, whole)
+      conduit.watch(this.session, this.track === null ? null : this)
+    } else this.track = baseline.open(address, target.address.base, target.port)
   }
 
   private unfollow(): void {
@@ -308,17 +315,48 @@ export abstract class Connection implements ModbusHost, TerminateHost, Timed {
     this.tracker = null
     if (track === null || tracker === null) return
     tracker.clock[0] = this.plane.wallMs() * 1000
-    tracker.close(track, this.reached)
+    if (track instanceof OpcUaTrack) {
+      this.listener.conduit.watch(this.session, null)
+      track.close()
+    } else tracker.close(track, this.reached)
   }
 
   witness(fromClient: boolean, buf: Uint8Array, adu: number, end: number): void {
     if (this.doubtful > 0 && !fromClient && end - adu > 7) this.answered(buf, adu)
     const { track, tracker } = this
-    if (track === null || tracker === null) return
+    if (track === null || tracker === null || track instanceof OpcUaTrack) return
     tracker.clock[0] = this.plane.wallMs() * 1000
     if (!fromClient) tracker.response(track, buf, adu, end, true)
     else if (end === adu) tracker.garbage(track)
     else tracker.request(track, buf, adu, end)
+  }
+
+  sawBytes(fromClient: boolean, buf: Uint8Array, from: number, to: number): void {
+    this.opcuaTrack()?.sawBytes(fromClient, buf, from, to)
+  }
+
+  sawChannel(policy: string, mode: string, endpointUrl: string): void {
+    this.opcuaTrack()?.sawChannel(policy, mode, endpointUrl)
+  }
+
+  sawChunk(
+    fromClient: boolean,
+    requestId: number,
+    flag: number,
+    buf: Uint8Array,
+    from: number,
+    to: number,
+    aliases: Aliases | null,
+  ): void {
+    this.opcuaTrack()?.sawChunk(fromClient, requestId, flag, buf, from, to, aliases)
+  }
+
+  /** What is kept of the connection, whose baseline knows what time it is. */
+  private opcuaTrack(): OpcUaTrack | null {
+    const { track, tracker } = this
+    if (tracker === null || !(track instanceof OpcUaTrack)) return null
+    tracker.clock[0] = this.plane.wallMs() * 1000
+    return track
   }
 
   // ------------------------------------------------------------------------------------------------------ records

@@ -103,6 +103,7 @@ export class DataPlane {
       return
     }
     this.onShare(baseline.take(SHARE_ROWS))
+    if (!baseline.stirred) this.sharedMs = this.clock.ms
   }
 
   private shareAll(): void {

@@ -4,7 +4,7 @@ import type { Conduit, OpcUaProtocol } from '../policy/model.ts'
 import { PairRules } from '../protocols/opcua/channel-rules.ts'
 import { InspectSession } from '../protocols/opcua/inspect/inspect-session.ts'
 import type { InspectRules } from '../protocols/opcua/inspect/state.ts'
-import type { OpcUaTerms } from '../protocols/opcua/terms.ts'
+import type { OpcUaTerms, OpcUaWitness } from '../protocols/opcua/terms.ts'
 import { type Clock, OPEN_GATE, type RequestLimiter, type Session } from '../protocols/session.ts'
 import { type CellBases, RESPONSE_BOUNDS_US } from '../records/counters.ts'
 import { ConduitPlan, type PlanContext, rulesFor, type Target } from './conduit-plan.ts'
@@ -53,6 +53,10 @@ export class OpcUaConduit extends ConduitPlan {
 
   adopt(session: Session, target: Target, client: bigint, limiter: RequestLimiter | null): void {
     ;(session as InspectSession).adopt(this.termsFor(target.name), this.rules(client, target), limiter)
+  }
+
+  override watch(session: Session, witness: OpcUaWitness | null): void {
+    ;(session as InspectSession).witness = witness
   }
 
   /** The rules for a client that connects to the target, and for a server that does so by reverse connect. */

@@ -8,6 +8,7 @@ import { TrustList } from '../protocols/opcua/security/trust.ts'
 import { TOKEN_TYPE } from '../protocols/opcua/terminate/endpoints.ts'
 import { TerminateSession } from '../protocols/opcua/terminate/terminate-session.ts'
 import { Target as OpcUaTarget, type TerminateShared, type TerminateTerms } from '../protocols/opcua/terminate/terms.ts'
+import type { OpcUaWitness } from '../protocols/opcua/terms.ts'
 import type { Clock, RequestLimiter, Session } from '../protocols/session.ts'
 import type { CellBases } from '../records/counters.ts'
 import type { PlanContext, Target } from './conduit-plan.ts'
@@ -51,6 +52,10 @@ export class TerminateConduit extends OpcUaConduit {
   override adopt(session: Session, target: Target, client: bigint, limiter: RequestLimiter | null): void {
     const rules = this.pair(client, target.address.base)
     ;(session as TerminateSession).adopt(this.termsOf(target), rules, limiter)
+  }
+
+  override watch(session: Session, witness: OpcUaWitness | null): void {
+    ;(session as TerminateSession).watch(witness)
   }
 
   private termsOf(target: Target): TerminateTerms {

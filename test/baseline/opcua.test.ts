@@ -126,8 +126,7 @@ t.test('met in the middle, and with a hole: what can be read is read, the rest i
   const holed = await learn(capture(packets.filter((_, i) => i !== asked)))
   t.match(holed.sources[0].notes.join(), /1 gap in TCP streams/)
   t.equal(holed.opcua[0].gapBytes > 0, true)
-  const messages = (row: BaselineFile['opcua'][number]) =>
-    requestsOf(row, Object.keys(row.services)) + row.responses
+  const messages = (row: BaselineFile['opcua'][number]) => requestsOf(row, Object.keys(row.services)) + row.responses
   t.equal(messages(holed.opcua[0]), messages(whole) - 1, 'one message of one segment')
 })
 

@@ -264,7 +264,7 @@ export const reverseHello = (url = 'opc.tcp://plc:4840'): Buffer => message('RHE
 
 export const policyUri = (policy: string): string => `http://opcfoundation.org/UA/SecurityPolicy#${policy}`
 
-const typeId = (id: number): Buffer => Buffer.from([1, 0, id & 0xff, id >>> 8])
+export const typeId = (id: number): Buffer => Buffer.from([1, 0, id & 0xff, id >>> 8])
 const EIGHT = Buffer.alloc(8)
 const NO_EXTENSION = Buffer.alloc(3)
 

@@ -121,16 +121,16 @@ export interface OpcUaHost extends SessionHost {
 /** Sees what a connection carries, and changes nothing: a session calls it for each message, so it makes nothing. */
 export interface OpcUaWitness {
   /** Handling inspect: bytes of one direction as they came. */
-  bytes(fromClient: boolean, buf: Uint8Array, from: number, to: number): void
+  sawBytes(fromClient: boolean, buf: Uint8Array, from: number, to: number): void
   /** Handling terminate: a secure channel is open. */
-  opened(policy: string, mode: string, endpointUrl: string): void
+  sawChannel(policy: string, mode: string, endpointUrl: string): void
   /**
    * Handling terminate: a chunk's body, decrypted.
    * @param requestId the client's
    * @param flag one of `CHUNK`
    * @param aliases of the session that it belongs to
    */
-  chunk(
+  sawChunk(
     fromClient: boolean,
     requestId: number,
     flag: number,

@@ -16,7 +16,7 @@ import type { Clock, RequestLimiter, Session } from '../../session.ts'
 import { AT, CHUNK, HEADER, MAX_HELLO, MESSAGE, messageSize, messageType, u32 } from '../chunk.ts'
 import { CONNECTION_STATUS } from '../errors.ts'
 import { FATE, type Stream } from '../stream.ts'
-import { MODE, type OpcUaHost, type OpcUaTerms } from '../terms.ts'
+import { MODE, type OpcUaHost, type OpcUaTerms, type OpcUaWitness } from '../terms.ts'
 import { ChannelOpening } from './channel-opening.ts'
 import { Records } from './records.ts'
 import { Refusals, typeText } from './refusals.ts'
@@ -36,6 +36,8 @@ const MAX_OPEN = 65_536
 const MAX_ERROR = HEADER + 8 + 4096
 
 export class InspectSession implements Session, RelayOwner {
+  /** Sees all bytes; null: nobody wants to. */
+  witness: OpcUaWitness | null = null
   private readonly state: InspectState
   private readonly records: Records
   private readonly refusals: Refusals
@@ -119,12 +121,14 @@ export class InspectSession implements Session, RelayOwner {
   onClientBytes(buf: Uint8Array, start: number, end: number): void {
     const { state } = this
     if (state.through) state.host.toTarget(buf, start, end)
+    if (this.witness !== null) this.witness.sawBytes(true, buf, start, end)
     this.take(state.reversed ? state.down : state.up, buf, start, end)
   }
 
   onTargetBytes(buf: Uint8Array, start: number, end: number): void {
     const { state } = this
     if (state.through) state.host.toClient(buf, start, end)
+    if (this.witness !== null) this.witness.sawBytes(false, buf, start, end)
     this.take(state.reversed ? state.up : state.down, buf, start, end)
   }
 

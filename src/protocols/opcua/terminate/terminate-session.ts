@@ -19,7 +19,14 @@ import { namespaceArrayOf, writeNamespaceRead } from '../namespaces.ts'
 import { spliceResponse } from '../rewrite.ts'
 import { functionOfRequest, isResponse, REQUEST, SERVICE_FAULT, serviceOf } from '../services.ts'
 import { SessionContext } from '../session-context.ts'
-import { channelCell, type OpcUaFields, type OpcUaReport, policyIndex, VISIBILITY } from '../terms.ts'
+import {
+  channelCell,
+  type OpcUaFields,
+  type OpcUaReport,
+  type OpcUaWitness,
+  policyIndex,
+  VISIBILITY,
+} from '../terms.ts'
 import type { Channel } from './channel.ts'
 import { Front, type FrontOwner } from './front.ts'
 import { Link, type LinkOwner } from './link.ts'
@@ -103,6 +110,8 @@ interface Held {
 
 export class TerminateSession implements Session, FrontOwner, LinkOwner {
   terms: TerminateTerms
+  /** Sees all messages; null: nobody wants to. */
+  private witness: OpcUaWitness | null = null
   readonly target: Target
   readonly guard: OpenGuard
   readonly peer: string
@@ -292,6 +301,16 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
     if (why !== '') this.cut(STATUS_CODE.BadSecurityChecksFailed, why)
   }
 
+  /** @param witness sees all messages from now on; null: nobody */
+  watch(witness: OpcUaWitness | null): void {
+    this.witness = witness
+    if (this.channelAt !== -1) this.tellWitness()
+  }
+
+  private tellWitness(): void {
+    this.witness?.sawChannel(this.front.channel.policy.name, this.front.modeName, this.hello?.endpointUrl ?? '')
+  }
+
   /** What the present terms have against a channel that is open; '' for nothing. */
   private objection(): string {
     const { peer, chain, policy } = this.front.channel
@@ -428,6 +447,7 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
     this.rules = this.rulesOfChannel()
     this.countChannel()
     this.tellChannel('opened', REASON.allow, false, '')
+    this.tellWitness()
   }
 
   private rulesOfChannel(): ChannelRules {
@@ -541,6 +561,7 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
       return false
     }
     if (final === CHUNK.abort) {
+      this.witness?.sawChunk(true, requestId, final, plain, bodyStart, bodyEnd, null)
       if (!first) this.abortedByClient()
       return true
     }
@@ -553,6 +574,7 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
       this.beginRequest(plain, bodyStart, bodyEnd)
       if (this.ending !== '') return false
     }
+    this.witness?.sawChunk(true, requestId, final, plain, bodyStart, bodyEnd, this.lastContext.aliases)
     request.chunks++
     const bytes = request.bytes + bodyEnd - bodyStart
     if (request.state !== FLOW.drop && (bytes > this.terms.messageBytes || request.chunks > this.terms.chunks)) {
@@ -870,6 +892,7 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
       response.begin(requestId)
       this.beginResponse(plain, bodyStart, bodyEnd, final)
     }
+    if (this.witness !== null) this.witnessResponse(this.witness, final)
     if (final === CHUNK.abort) {
       this.abortedByServer(plain, bodyStart, bodyEnd)
       return this.ending === ''
@@ -896,6 +919,15 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
     if (this.answers.length > 0) this.sendAnswers()
     if (this.stopping !== '') this.maybeStop()
     return this.ending === '' || this.slots.size > 0
+  }
+
+  /** Not what answers requests of Headgate's own. */
+  private witnessResponse(witness: OpcUaWitness, final: number): void {
+    const { slots } = this
+    const { slot } = this.response
+    if (slot === -1 || slots.kinds[slot] >= KIND.ownNamespaces) return
+    const { plain, bodyStart, bodyEnd } = this.link.channel
+    witness.sawChunk(false, slots.clientIdOf(slot), final, plain, bodyStart, bodyEnd, null)
   }
 
   private beginResponse(plain: Uint8Array, from: number, to: number, final: number): void {
