@@ -168,6 +168,8 @@ export class TestGateway {
         if (socket !== target) return
         this.tick()
         session?.onTargetBytes(chunk, 0, chunk.length)
+        // The buffer is the transport's again: what the session keeps must be a copy.
+        chunk.fill(0x55)
       })
       socket.on('error', () => {})
       socket.on('close', () => {
@@ -216,6 +218,7 @@ export class TestGateway {
     client.on('data', (chunk) => {
       this.tick()
       mine.onClientBytes(chunk, 0, chunk.length)
+      chunk.fill(0x55)
     })
     client.on('end', () => mine.onClientEnd())
     client.on('error', () => {})

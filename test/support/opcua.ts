@@ -112,7 +112,8 @@ export class InspectHarness implements OpcUaHost {
 
   private feed(bytes: Uint8Array, take: (buf: Uint8Array, start: number, end: number) => void): void {
     if (this.ended !== '' || bytes.length === 0) return
-    const buf = new Uint8Array(HEAD + bytes.length + 100).fill(GUARD)
+    // As the epoll transport has it: a `slice` of a Buffer is no copy.
+    const buf = Buffer.alloc(HEAD + bytes.length + 100, GUARD)
     buf.set(bytes, HEAD)
     const end = HEAD + bytes.length
     this.current = { buf, start: HEAD, end }

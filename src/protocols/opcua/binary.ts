@@ -577,6 +577,9 @@ export const dateTimeMs = (ticks: bigint): number => Number(ticks / 10_000n - EP
 const ENCODER = new TextEncoder()
 const DECODER = new TextDecoder()
 
+/** The bytes [from, to) in memory of their own. `slice` does that to a Uint8Array, and shares those of a Buffer. */
+export const copyOf = (buf: Uint8Array, from: number, to: number): Uint8Array => new Uint8Array(buf.subarray(from, to))
+
 /** The text at [from, to); '' where from is -1. Allocates. */
 export const textAt = (buf: Uint8Array, from: number, to: number): string =>
   from === -1 ? '' : DECODER.decode(buf.subarray(from, to))

@@ -3,7 +3,7 @@
  * the bytes do not hold is absent. Never a password, a key or a token.
  */
 import { attributeName } from './attributes.ts'
-import { Cursor, dateTimeMs, NodeRef, TYPE, textAt } from './binary.ts'
+import { Cursor, copyOf, dateTimeMs, NodeRef, TYPE, textAt } from './binary.ts'
 import type { Denials } from './decide.ts'
 import { RequestHeader, ResponseHeader, walkRequestHeader, walkResponseHeader } from './headers.ts'
 import { nodeText } from './node-id.ts'
@@ -200,7 +200,7 @@ export function sessionTokenOf(buf: Uint8Array, at: number, end: number): Uint8A
   const ref = new NodeRef()
   cursor.nodeId(ref)
   cursor.nodeId(ref)
-  return cursor.fault === 0 ? buf.slice(ref.start, ref.stop) : null
+  return cursor.fault === 0 ? copyOf(buf, ref.start, ref.stop) : null
 }
 
 /** User identity tokens by the type ids of their encodings (OPC 10000-4 §7.40). */

@@ -5,7 +5,7 @@
  * The way of a whole request: `RuleTable.decide`, then `send` with its verdict; of its response: `wants`, then `answer`.
  */
 import { REASON } from '../reason.ts'
-import { Cursor, NodeRef, Writer } from './binary.ts'
+import { Cursor, copyOf, NodeRef, Writer } from './binary.ts'
 import { type RuleTable, VERDICT } from './decide.ts'
 import { isBad, ResponseHeader, STATUS, walkResponseHeader } from './headers.ts'
 import { namespaceArrayOf, namespaceReadIn } from './namespaces.ts'
@@ -172,7 +172,7 @@ export class Exchanges {
         if (request === REQUEST.TransferSubscriptions) cursor.skip(1)
       }
     }
-    return cursor.finish() ? buf.slice(from, to) : null
+    return cursor.finish() ? copyOf(buf, from, to) : null
   }
 
   /** Whether the response to this request must be whole before it is sent on. */

@@ -3,7 +3,7 @@
  * namespaces of its server. All of it is bounded. A session outlives its channel, so this belongs to the session's
  * authentication token and not to a connection.
  */
-import { NodeRef } from './binary.ts'
+import { copyOf, NodeRef } from './binary.ts'
 import { Namespaces } from './namespaces.ts'
 import { hashBytes } from './node-id.ts'
 
@@ -16,7 +16,7 @@ export class OwnNode {
   readonly ref = new NodeRef()
 
   constructor(buf: Uint8Array, ref: NodeRef) {
-    this.buf = buf.slice(ref.start, ref.stop)
+    this.buf = copyOf(buf, ref.start, ref.stop)
     this.ref.copy(ref)
     this.ref.from -= ref.start
     this.ref.to -= ref.start

@@ -2,7 +2,7 @@
  * What a server says of itself and of its endpoints (OPC 10000-4 §7.2, §7.14, §7.42), and what of it a client of the
  * gateway is told: the same from GetEndpoints, FindServers and CreateSession.
  */
-import { type Cursor, textAt, type Writer } from '../binary.ts'
+import { type Cursor, copyOf, textAt, type Writer } from '../binary.ts'
 import { policyByUri } from '../security/policies.ts'
 
 /** Of more than this a server is not believed. */
@@ -62,7 +62,7 @@ export function readApplication(cursor: Cursor): Application {
   const [applicationUri, productUri] = [text(cursor), text(cursor)]
   const nameAt = cursor.at
   cursor.skipLocalizedText()
-  const name = cursor.buf.slice(nameAt, cursor.at)
+  const name = copyOf(cursor.buf, nameAt, cursor.at)
   const type = cursor.u32()
   const [gatewayServerUri, discoveryProfileUri] = [text(cursor), text(cursor)]
   const urls = count(cursor, 4, MAX_URLS)
@@ -85,7 +85,7 @@ export function readEndpoints(cursor: Cursor): Endpoint[] {
     const url = text(cursor)
     const server = readApplication(cursor)
     cursor.bytes()
-    const certificate = cursor.from === -1 ? new Uint8Array(0) : cursor.buf.slice(cursor.from, cursor.to)
+    const certificate = cursor.from === -1 ? new Uint8Array(0) : copyOf(cursor.buf, cursor.from, cursor.to)
     const mode = cursor.u32()
     const policyUri = text(cursor)
     const tokens: TokenPolicy[] = []

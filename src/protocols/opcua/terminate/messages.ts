@@ -2,7 +2,7 @@
  * The messages that Headgate speaks for itself: Hello, Acknowledge and Error of the connection (OPC 10000-6 §7.1.2),
  * OpenSecureChannel and CloseSecureChannel (OPC 10000-4 §5.6), CloseSession.
  */
-import { Cursor, dateTime, Writer } from '../binary.ts'
+import { Cursor, copyOf, dateTime, Writer } from '../binary.ts'
 import { CHUNK, HEADER, MAX_URL, MESSAGE, MIN_BUFFER, setU32 } from '../chunk.ts'
 import {
   isBad,
@@ -97,7 +97,7 @@ export function readOpenRequest(body: Uint8Array): OpenRequest | null {
   const type = cursor.u32()
   const mode = cursor.u32()
   cursor.bytes()
-  const nonce = cursor.from === -1 ? new Uint8Array(0) : body.slice(cursor.from, cursor.to)
+  const nonce = cursor.from === -1 ? new Uint8Array(0) : copyOf(body, cursor.from, cursor.to)
   const lifetime = cursor.u32()
   if (!cursor.finish() || type > REQUEST_TYPE.renew) return null
   return { requestHandle: header.requestHandle, renew: type === REQUEST_TYPE.renew, mode, nonce, lifetime }
@@ -150,7 +150,7 @@ export function readOpenResponse(body: Uint8Array): OpenResponse | number | null
   cursor.skip(8)
   const lifetime = cursor.u32()
   cursor.bytes()
-  const nonce = cursor.from === -1 ? new Uint8Array(0) : body.slice(cursor.from, cursor.to)
+  const nonce = cursor.from === -1 ? new Uint8Array(0) : copyOf(body, cursor.from, cursor.to)
   return cursor.finish() ? { channelId, tokenId, lifetime, nonce } : null
 }
 

@@ -1,5 +1,5 @@
 /** CreateSession and ActivateSession (OPC 10000-4 §5.7.2, §5.7.3): what is read of them, and what stands in its place. */
-import { Cursor, NodeRef, Writer } from '../binary.ts'
+import { Cursor, copyOf, NodeRef, Writer } from '../binary.ts'
 import { RequestHeader, ResponseHeader, walkRequestHeader, walkResponseHeader } from '../headers.ts'
 import { REQUEST, RESPONSE } from '../services.ts'
 import {
@@ -20,7 +20,7 @@ export interface Signature {
 
 function bytes(cursor: Cursor): Uint8Array | null {
   cursor.bytes()
-  return cursor.from === -1 ? null : cursor.buf.slice(cursor.from, cursor.to)
+  return cursor.from === -1 ? null : copyOf(cursor.buf, cursor.from, cursor.to)
 }
 
 function text(cursor: Cursor): string | null {
@@ -51,7 +51,7 @@ export function readCreateRequest(buf: Uint8Array, at: number, end: number): Cre
   const cursor = new Cursor().open(buf, at, end)
   if (cursor.typeId() !== REQUEST.CreateSession) return null
   walkRequestHeader(cursor, new RequestHeader())
-  const head = buf.slice(at, cursor.at)
+  const head = copyOf(buf, at, cursor.at)
   const request = {
     head,
     application: readApplication(cursor),
@@ -60,7 +60,7 @@ export function readCreateRequest(buf: Uint8Array, at: number, end: number): Cre
     sessionName: text(cursor),
     nonce: bytes(cursor) ?? NO_BYTES,
     certificate: bytes(cursor) ?? NO_BYTES,
-    tail: buf.slice(cursor.at, cursor.at + 12),
+    tail: copyOf(buf, cursor.at, cursor.at + 12),
   }
   cursor.skip(12)
   return cursor.finish() ? request : null
@@ -101,9 +101,9 @@ export function readCreateResponse(buf: Uint8Array, at: number, end: number): Cr
   if (cursor.typeId() !== RESPONSE.CreateSession) return null
   walkResponseHeader(cursor, new ResponseHeader())
   cursor.nodeId(node)
-  const head = buf.slice(at, cursor.at)
+  const head = copyOf(buf, at, cursor.at)
   cursor.nodeId(node)
-  const token = buf.slice(node.start, node.stop)
+  const token = copyOf(buf, node.start, node.stop)
   const timeout = cursor.double()
   const nonce = bytes(cursor) ?? NO_BYTES
   const certificate = bytes(cursor) ?? NO_BYTES
@@ -133,7 +133,7 @@ function skipSignedCertificates(cursor: Cursor): Uint8Array {
     cursor.bytes()
     cursor.bytes()
   }
-  return cursor.buf.slice(at, cursor.at)
+  return copyOf(cursor.buf, at, cursor.at)
 }
 
 export interface UserToken {
@@ -166,19 +166,19 @@ export function readActivateRequest(buf: Uint8Array, at: number, end: number): A
   const header = new RequestHeader()
   if (cursor.typeId() !== REQUEST.ActivateSession) return null
   walkRequestHeader(cursor, header)
-  const head = buf.slice(at, cursor.at)
-  const token = buf.slice(header.token.start, header.token.stop)
+  const head = copyOf(buf, at, cursor.at)
+  const token = copyOf(buf, header.token.start, header.token.stop)
   const signature = readSignature(cursor)
   const middleAt = cursor.at
   skipSignedCertificates(cursor)
   const locales = cursor.count(4)
   for (let i = 0; i < locales && cursor.fault === 0; i++) cursor.bytes()
-  const middle = buf.slice(middleAt, cursor.at)
+  const middle = copyOf(buf, middleAt, cursor.at)
   const userAt = cursor.at
   const node = new NodeRef()
   const encoding = cursor.extensionObject(node)
   const user = readUser(buf, node, encoding, cursor)
-  const userRaw = buf.slice(userAt, cursor.at)
+  const userRaw = copyOf(buf, userAt, cursor.at)
   const userSignature = readSignature(cursor)
   return cursor.finish() && user !== null ? { head, token, signature, middle, user, userRaw, userSignature } : null
 }
@@ -233,9 +233,9 @@ export function readActivateResponse(buf: Uint8Array, at: number, end: number): 
   const cursor = new Cursor().open(buf, at, end)
   if (cursor.typeId() !== RESPONSE.ActivateSession) return null
   walkResponseHeader(cursor, new ResponseHeader())
-  const head = buf.slice(at, cursor.at)
+  const head = copyOf(buf, at, cursor.at)
   const nonce = bytes(cursor) ?? NO_BYTES
-  return cursor.fault === 0 ? { head, nonce, tail: buf.slice(cursor.at, end) } : null
+  return cursor.fault === 0 ? { head, nonce, tail: copyOf(buf, cursor.at, end) } : null
 }
 
 export const writeActivateResponse = ({ head, nonce, tail }: ActivateResponse): Uint8Array =>

@@ -8,7 +8,7 @@
  */
 import { REASON, WOULD_DENY } from '../../reason.ts'
 import type { Clock, RequestLimiter, Session } from '../../session.ts'
-import { Cursor, dateTime, NodeRef, Writer } from '../binary.ts'
+import { Cursor, copyOf, dateTime, NodeRef, Writer } from '../binary.ts'
 import { type ChannelRules, PairRules } from '../channel-rules.ts'
 import { CHUNK, MESSAGE, SHORT_TYPE_ID, typeIdAt } from '../chunk.ts'
 import { answersByItem, VERDICT } from '../decide.ts'
@@ -1184,7 +1184,7 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
       while (at < length && plain[token.start + at] === lastToken[at]) at++
       if (at === length) return
     }
-    this.lastToken = plain.slice(token.start, token.stop)
+    this.lastToken = copyOf(plain, token.start, token.stop)
     this.lastHeld = this.held.get(Buffer.from(this.lastToken).toString('hex')) ?? null
     const known = this.lastHeld === null ? undefined : this.target.contexts.get(this.lastHeld.key.toString('hex'))
     this.lastContext = known ?? new SessionContext(this.target.namespaces, this.target.owners)
