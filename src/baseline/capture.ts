@@ -63,8 +63,8 @@ export class CaptureReader {
   private readonly source: ByteSource
   private readonly sink: PacketSink
   private readonly onProgress: () => void
-  // Not cleared: nothing behind `end` is ever read.
-  private readonly buf: Uint8Array = Buffer.allocUnsafeSlow(BUFFER)
+  // No Buffer, whose slice() would be the same memory: what is kept of a packet must not change when this is read into.
+  private readonly buf = new Uint8Array(BUFFER)
   private at = 0
   private end = 0
   /** Bytes of the file before `buf[0]`. */

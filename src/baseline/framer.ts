@@ -2,18 +2,15 @@
  * Cuts one direction of a TCP stream into Modbus/TCP frames (MODBUS Messaging on TCP/IP V1.0b §3.1.3). Frames are
  * handed out where they lie; only one that spans two segments is put together elsewhere.
  *
- * Where bytes are missing, or the stream is met in its middle, the next frame must be found again: a place counts as
- * a frame boundary only where the bytes from there on are frames that keep the specification, up to the segment's end.
+ * Where bytes are missing within a frame whose length is known, the next one begins where that one ends. Where more is
+ * missing, or the stream is met in its middle, it must be found again (`boundary.ts`).
  */
-import { FUNCTION_CODES } from '../protocols/modbus/function-codes.ts'
-import { checkRequest } from '../protocols/modbus/request.ts'
-import { checkResponse } from '../protocols/modbus/response.ts'
+import { BoundarySearch, findBoundary } from './boundary.ts'
 
-const HEADER = 7
 const LENGTH_END = 6
 const MAX_ADU = 260
-/** Frames in a row that settle a boundary, wherever the segment ends. */
-const ENOUGH = 4
+/** Transaction identifiers in a row that went up by one: such a sender goes on so. */
+const COUNTING = 32
 
 /** Takes the frames of one direction. The buffer is the caller's again on return. */
 export interface FrameSink<Stream> {
@@ -33,6 +30,12 @@ export class Framer<Stream> {
   private readonly sink: FrameSink<Stream>
   private carry: Uint8Array | null = null
   private carried = 0
+  /** Bytes that are still to come of a frame of which some are missing. */
+  private torn = 0
+  /** The latest transaction identifier; -1: none. How many in a row were one more than the one before. */
+  private last = -1
+  private counted = 0
+  private readonly search = new BoundarySearch()
 
   /** @param synced false where the stream's first byte was not seen */
   constructor(stream: Stream, sink: FrameSink<Stream>, fromClient: boolean, synced: boolean) {
@@ -42,20 +45,38 @@ export class Framer<Stream> {
     this.synced = synced
   }
 
-  /** Bytes of this direction are missing. */
-  lose(): void {
-    this.skipped += this.carried
+  /** Bytes of this direction are missing: how many; 0: nobody knows. */
+  lose(missing: number): void {
+    const { carry, carried } = this
+    const torn = carry !== null && carried >= LENGTH_END ? LENGTH_END + carry[5] - carried : this.torn
+    this.skipped += carried
     this.carried = 0
+    if (missing > 0 && missing <= torn) {
+      if (carry !== null && carried > 0) this.count((carry[0] << 8) | carry[1])
+      this.torn = torn - missing
+      return
+    }
+    this.torn = 0
+    this.skipped += this.search.size
+    if (this.synced) this.search.begin(missing > 0 && this.counted >= COUNTING ? this.last : -1, carried + missing)
+    else this.search.lose(missing)
     this.synced = false
   }
 
   feed(buf: Uint8Array, start: number, end: number, us: number): void {
     let at = start
-    if (!this.synced) {
-      at = findBoundary(buf, start, end, this.fromClient, true)
+    if (this.torn > 0) {
+      at = Math.min(start + this.torn, end)
+      this.torn -= at - start
       this.skipped += at - start
       if (at === end) return
-      this.synced = true
+    }
+    if (!this.synced) {
+      if (!this.search.begins(buf, at, end, this.fromClient)) {
+        this.seek(buf, at, end, us)
+        return
+      }
+      this.resume(buf, at)
     } else if (this.carried > 0) {
       at = this.complete(buf, start, end, us)
       if (at < 0) return
@@ -64,7 +85,7 @@ export class Framer<Stream> {
       const length = (buf[at + 4] << 8) | buf[at + 5]
       if (length < 2 || length > 254) {
         this.sink.onGarbage(this.stream, this.fromClient, buf, at, end, us)
-        const next = findBoundary(buf, at + 1, end, this.fromClient, false)
+        const next = findBoundary(buf, at + 1, end, this.fromClient)
         this.skipped += next - at
         this.synced = next < end
         at = next
@@ -72,10 +93,36 @@ export class Framer<Stream> {
       }
       const next = at + LENGTH_END + length
       if (next > end) break
-      this.sink.onFrame(this.stream, this.fromClient, buf, at, next, us)
+      this.hand(buf, at, next, us)
       at = next
     }
     if (at < end) this.keep(buf, at, end)
+  }
+
+  private hand(buf: Uint8Array, adu: number, end: number, us: number): void {
+    this.count((buf[adu] << 8) | buf[adu + 1])
+    this.sink.onFrame(this.stream, this.fromClient, buf, adu, end, us)
+  }
+
+  private count(transaction: number): void {
+    this.counted = transaction === ((this.last + 1) & 0xffff) ? this.counted + 1 : 0
+    this.last = transaction
+  }
+
+  private seek(buf: Uint8Array, start: number, end: number, us: number): void {
+    const { search } = this
+    const before = search.size + end - start
+    const pieces = search.add(buf, start, end, us, this.fromClient)
+    this.skipped += before - (pieces === null ? search.size : pieces.reduce((sum, { bytes }) => sum + bytes.length, 0))
+    if (pieces === null) return
+    this.resume(pieces[0].bytes, 0)
+    for (const piece of pieces) this.feed(piece.bytes, 0, piece.bytes.length, piece.us)
+  }
+
+  /** A frame begins here. Whether the sender counts is no different for what was missed. */
+  private resume(buf: Uint8Array, at: number): void {
+    this.synced = true
+    if (this.last !== -1) this.last = (((buf[at] << 8) | buf[at + 1]) - 1) & 0xffff
   }
 
   private keep(buf: Uint8Array, at: number, end: number): void {
@@ -94,7 +141,7 @@ export class Framer<Stream> {
       const { carried } = this
       this.carried = 0
       this.sink.onGarbage(this.stream, this.fromClient, carry, 0, carried, us)
-      const next = findBoundary(buf, at, end, this.fromClient, false)
+      const next = findBoundary(buf, at, end, this.fromClient)
       this.skipped += carried + next - at
       this.synced = next < end
       return next < end ? next : -1
@@ -103,54 +150,7 @@ export class Framer<Stream> {
     if (this.carried < LENGTH_END + length) return -1
     const { carried } = this
     this.carried = 0
-    this.sink.onFrame(this.stream, this.fromClient, carry, 0, carried, us)
+    this.hand(carry, 0, carried, us)
     return at
   }
-}
-
-/**
- * @param aligned `start` is the start of a segment, where a frame is likely to begin: whole frames by their headers
- *   are enough there. Elsewhere there must be two at least, each of them one that the specification defines, without a
- *   fault: a single one may be what another frame carries as its registers.
- * @returns the first place in [start, end) that a frame certainly begins at; `end` where there is none
- */
-function findBoundary(buf: Uint8Array, start: number, end: number, fromClient: boolean, aligned: boolean): number {
-  if (aligned && isChain(buf, start, end, fromClient, false, 1)) return start
-  for (let at = aligned ? start + 1 : start; at + HEADER < end; at++) {
-    if ((buf[at + 2] | buf[at + 3] | buf[at + 4]) === 0 && isChain(buf, at, end, fromClient, true, 2)) return at
-  }
-  return end
-}
-
-/**
- * Whether the bytes from `at` are frames of one direction, one after the other, to the end of the segment.
- * @param strict every frame is whole, of a function that the specification defines, and without a fault
- * @param least how many there must be
- */
-export function isChain(
-  buf: Uint8Array,
-  start: number,
-  end: number,
-  fromClient: boolean,
-  strict: boolean,
-  least: number,
-): boolean {
-  let at = start
-  for (let frames = 0; frames < ENOUGH; frames++) {
-    if (at === end) return frames >= least
-    if (end - at <= HEADER) return !strict && frames >= least
-    const length = (buf[at + 4] << 8) | buf[at + 5]
-    if ((buf[at + 2] | buf[at + 3]) !== 0 || length < 2 || length > 254) return false
-    const next = at + LENGTH_END + length
-    if (next > end) return !strict && frames >= least
-    const code = fromClient ? buf[at + HEADER] : buf[at + HEADER] & 0x7f
-    if (code === 0 || code > 0x7f) return false
-    if (strict) {
-      if (!FUNCTION_CODES.has(code)) return false
-      const fault = fromClient ? checkRequest(buf, at + HEADER, next) : checkResponse(buf, at + HEADER, next)
-      if (fault !== 0) return false
-    }
-    at = next
-  }
-  return true
 }

@@ -7,7 +7,8 @@
  * and its response are seen in that order whatever order the capture has them in.
  */
 import { formatAddress } from '../policy/address.ts'
-import { Framer, type FrameSink, isChain } from './framer.ts'
+import { isChain } from './boundary.ts'
+import { Framer, type FrameSink } from './framer.ts'
 import { type Listeners, type Place, targetOf } from './listeners.ts'
 import { isChunked } from './opcua-reader.ts'
 import { PACKET, PACKET_OUTCOMES, PacketDecoder } from './packet.ts'
@@ -510,7 +511,7 @@ export class Reassembly {
   private gap(flow: Flow, direction: Direction, bytes: number, us: number): void {
     this.tally.gaps++
     this.tally.gapBytes += bytes
-    direction.framer.lose()
+    direction.framer.lose(bytes)
     if (direction === flow.client) flow.incomplete = true
     this.sink.onGap(flow, direction === flow.client, bytes, us)
   }
@@ -637,8 +638,8 @@ export class Reassembly {
       this.giveUp(flow, direction, other, us)
     }
     flow.closed = true
-    flow.client.framer.lose()
-    flow.target.framer.lose()
+    flow.client.framer.lose(0)
+    flow.target.framer.lose(0)
     this.tally.skippedBytes += flow.client.framer.skipped + flow.target.framer.skipped
     if (flow.client.seen !== flow.target.seen) this.tally.oneDirection++
     this.sink.onClose(flow, us)
