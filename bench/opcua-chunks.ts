@@ -83,6 +83,7 @@ function opened(plain: boolean): { session: InspectSession; clock: { us: number;
     chunks: 1024,
     idleMs: 60_000,
     partialFrameMs: 3000,
+    responseMs: 3000,
     counters: {
       cells: new Float64Array(new SharedArrayBuffer(1 << 17)),
       requests,

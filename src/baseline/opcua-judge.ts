@@ -101,6 +101,7 @@ export class OpcUaJudge {
       chunks: messageLimits.chunks,
       idleMs: timeouts.idleMs,
       partialFrameMs: timeouts.partialFrameMs,
+      responseMs: timeouts.responseMs,
       counters: {
         cells: this.cells,
         requests,

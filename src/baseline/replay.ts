@@ -122,7 +122,7 @@ class Docket {
 
   private noteOpcUa(report: OpcUaReport, one: OpcUaCase, flow: Flow, us: number): void {
     const { kind, reason, rule, fn, detail } = report
-    if (kind === 'opened' || kind === 'downgraded') return
+    if (kind === 'opened' || kind === 'downgraded' || kind === 'timeout') return
     const at = one.line?.protocol.rules[rule] ?? null
     const name = at?.name ?? null
     const recorded = at?.mode === 'monitor'

@@ -55,7 +55,11 @@ const OPCUA_EVENT_OF: Record<OpcUaReport['kind'], readonly [EventName, EventName
   channel: ['channel.denied', 'channel.would_deny'],
   downgraded: ['channel.downgraded', 'channel.downgraded'],
   opened: ['channel.opened', 'channel.opened'],
+  timeout: EVENT_OF.timeout,
 }
+
+/** Reports whose events are told apart by service, not by the channel. */
+const OF_MESSAGES: ReadonlySet<OpcUaReport['kind']> = new Set(['request', 'response', 'timeout'])
 
 export abstract class Connection implements ModbusHost, TerminateHost, OpcUaWitness, Timed {
   readonly plane: DataPlane
@@ -455,12 +459,13 @@ export abstract class Connection implements ModbusHost, TerminateHost, OpcUaWitn
   }
 
   reportOpcUa({ kind, reason, would, rule, fn, detail, fields }: OpcUaReport): void {
+    if (kind === 'timeout') countWatched(this.listener, WATCHED.timeouts)
     if ((kind === 'request' || kind === 'response' || kind === 'channel') && !would && this.known) {
       countWatched(this.listener, WATCHED.denials)
     }
     const event = OPCUA_EVENT_OF[kind][would ? 1 : 0]
     // Channels of different security are told apart.
-    const { security_policy: policy, security_mode: mode } = kind === 'request' || kind === 'response' ? {} : fields()
+    const { security_policy: policy, security_mode: mode } = OF_MESSAGES.has(kind) ? {} : fields()
     const key = `${event} ${this.pairKey} ${fn} ${reason} ${policy} ${mode}`
     this.plane.storm.say(key, this.plane.wallMs(), () => {
       const { conduit, protocol } = this.listener.conduit

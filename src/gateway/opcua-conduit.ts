@@ -36,6 +36,7 @@ export class OpcUaConduit extends ConduitPlan {
       chunks: messageLimits.chunks,
       idleMs: timeouts.idleMs,
       partialFrameMs: timeouts.partialFrameMs,
+      responseMs: timeouts.responseMs,
       counters: { cells: context.cells, ...bases, histogram: -1 },
       gate: context.gate ?? OPEN_GATE,
       bounds: Int32Array.from(RESPONSE_BOUNDS_US),

@@ -24,9 +24,11 @@ import { ask } from '../../src/gateway/control/client.ts'
 import type { Answer } from '../../src/gateway/control/protocol.ts'
 import { ControlError, ControlServer } from '../../src/gateway/control/server.ts'
 import { unavailable } from '../../src/gateway/linux/syscalls.ts'
+import { REQUEST, RESPONSE } from '../../src/protocols/opcua/services.ts'
 import { freePort } from '../support/gateway.ts'
 import { Headgate, scrape, sum } from '../support/headgate.ts'
 import { adu } from '../support/modbus.ts'
+import { acknowledge, hello, openedNone, openNone, request, response } from '../support/opcua.ts'
 import { answer } from '../support/server.ts'
 import { connect, RawTarget, until } from '../support/sockets.ts'
 
@@ -242,6 +244,92 @@ t.test('what the baseline has of others than assets is normal as well', async (t
   await client.got(4 * 9)
   await headgate.event('cutover.rolled_back')
   client.destroy()
+})
+
+/** An OPC UA server without security that grants a channel, and answers requests to Read while it is `awake`. */
+async function opcuaServer(t: Test): Promise<{ port: number; asked: number; awake: boolean }> {
+  const state = { port: 0, asked: 0, awake: true }
+  const server = net.createServer((socket) => {
+    let kept = Buffer.alloc(0)
+    let sequence = 1
+    socket.on('error', () => {})
+    socket.on('data', (chunk) => {
+      kept = Buffer.concat([kept, chunk])
+      while (kept.length >= 8 && kept.length >= kept.readUInt32LE(4)) {
+        const one = kept.subarray(0, kept.readUInt32LE(4))
+        kept = kept.subarray(one.length)
+        const type = one.toString('latin1', 0, 3)
+        if (type === 'HEL') socket.write(acknowledge())
+        else if (type === 'OPN') socket.write(openedNone(sequence++, 1, 7, 1))
+        else if (type === 'MSG') {
+          state.asked++
+          const place = { sequence, request: one.readUInt32LE(20) }
+          if (!state.awake || one.readUInt16LE(26) !== REQUEST.Read) continue
+          sequence++
+          socket.write(response(RESPONSE.Read, place))
+        }
+      }
+    })
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => server.close())
+  state.port = (server.address() as net.AddressInfo).port
+  return state
+}
+
+t.test('requests of OPC UA that the server leaves unanswered roll back as well', async (t) => {
+  const server = await opcuaServer(t)
+  const { document, socket, port } = await site(t)
+  const opcua = {
+    protocol: 'OPC UA',
+    rules: [{ name: 'reads', from: ['OPS'], to: ['CELL'], services: ['session', 'read', 'subscribe'] }],
+    opcua: { security_modes: ['None'], security_policies: ['None'] },
+    timeouts: { response: '400ms' },
+  }
+  const whole = document() as { conduits: { protocols_allowed: object[] }[]; gateway: { listeners: object[] } }
+  whole.conduits[0].protocols_allowed = [opcua]
+  whole.gateway.listeners = [
+    { conduit: 'C1', protocol: 'OPC UA', listen: `127.0.0.1:${port}`, target: `127.0.0.1:${server.port}` },
+  ]
+  const headgate = await Headgate.start(t, whole)
+  await headgate.ready()
+  const client = await connect(port, '127.0.0.1', '127.0.5.1')
+  client.send(hello())
+  await client.got(28)
+  client.clear()
+  client.send(openNone(51, 1))
+  await client.got(100)
+  client.clear()
+  const readOpcUa = (n: number) => request(REQUEST.Read, { sequence: 52 + n, request: 2 + n })
+  client.send(readOpcUa(0))
+  await client.got(50)
+  result(await ask(socket, { ...CUTOVER, max_timeouts: 2, force: true }))
+  client.clear()
+  client.send(readOpcUa(1))
+  await client.got(50)
+  server.awake = false
+  const publish = request(REQUEST.Publish, { sequence: 54, request: 4 })
+  client.send(Buffer.concat([publish, readOpcUa(3), readOpcUa(4)]))
+  await until(() => server.asked === 5, 'the requests to reach the server')
+  await headgate.event('target.timeout')
+  await sleep(1200)
+  t.equal(await mode(socket), 'enforce', 'two are not above two, and Publish waits for as long as it likes')
+  t.match((await status(socket)).conduits[0].watch, { counts: { denials: 0, timeouts: 2, lost: 0 } })
+  client.send(readOpcUa(5))
+  t.match(await headgate.event('cutover.rolled_back'), {
+    conduit: 'C1',
+    mode: 'monitor',
+    denials: 0,
+    timeouts: 3,
+    detail: /3 requests that a target left without an answer, or targets not reached, more than 2/,
+  })
+  t.match(await headgate.event('target.timeout'), {
+    function: 'Read',
+    detail: 'no answer within 400 ms',
+    severity: 'warning',
+  })
+  client.destroy()
+  await headgate.stop()
 })
 
 t.test('a planned cut-over is made by the gateway itself; verbs that are refused', async (t) => {

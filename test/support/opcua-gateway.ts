@@ -107,6 +107,7 @@ export class TestGateway {
       chunks: 1024,
       idleMs: 60_000,
       partialFrameMs: 5000,
+      responseMs: 5000,
       counters: {
         cells: this.cells,
         requests: CELLS.requests,

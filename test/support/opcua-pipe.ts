@@ -14,6 +14,7 @@ import { Link } from '../../src/protocols/opcua/terminate/link.ts'
 import { OpenGuard } from '../../src/protocols/opcua/terminate/open-guard.ts'
 import { TerminateSession } from '../../src/protocols/opcua/terminate/terminate-session.ts'
 import { Target, type TerminateTerms } from '../../src/protocols/opcua/terminate/terms.ts'
+import type { OpcUaFields } from '../../src/protocols/opcua/terms.ts'
 import { TestGateway } from './opcua-gateway.ts'
 import type { Holder } from './opcua-pki.ts'
 
@@ -67,6 +68,8 @@ export class Pipe {
   /** What the server answers to a request: bodies of chunks. */
   answer: (body: Buffer) => Buffer[] = () => []
   ended = ''
+  /** Reports: kind and fields. */
+  readonly told: (OpcUaFields & { kind: string; detail: string })[] = []
   readonly session: TerminateSession
   readonly terms: TerminateTerms
   private readonly client: Link
@@ -102,7 +105,7 @@ export class Pipe {
         redialTarget: () => {},
         rejected: () => {},
         // What an event would carry is made, so that what makes it is under test as well.
-        reportOpcUa: ({ fields }) => void fields(),
+        reportOpcUa: ({ kind, detail, fields }) => void this.told.push({ kind, detail, ...fields() }),
       },
       clock,
       this.terms,
@@ -179,6 +182,16 @@ export class Pipe {
       const end = channel.seal(MESSAGE.MSG, flag, this.id, body, 0, body.length)
       const bytes = Uint8Array.from(channel.chunk.subarray(0, end))
       this.queue.push(() => this.session.onClientBytes(bytes, 0, bytes.length))
+    }
+    this.run()
+  }
+
+  /** Time in which nobody says anything. */
+  pass(ms: number): void {
+    for (let left = ms; left > 0; left -= 100) {
+      this.clock.ms += 100
+      this.clock.us += 100_000
+      this.session.onTimer()
     }
     this.run()
   }

@@ -7,6 +7,8 @@ export class Outstanding {
   private ids = new Uint32Array(16)
   private functions = new Uint8Array(16)
   private times = new Int32Array(16)
+  /** 1: told as overdue. */
+  private told = new Uint8Array(16)
   private readonly most: number
 
   /** @param most requests that are kept; beyond, `add` says no */
@@ -22,18 +24,22 @@ export class Outstanding {
     this.ids[at] = id
     this.functions[at] = fn
     this.times[at] = us
+    this.told[at] = 0
     return true
   }
 
   private grow(): void {
     const length = this.ids.length * 2
     const [ids, functions, times] = [new Uint32Array(length), new Uint8Array(length), new Int32Array(length)]
+    const told = new Uint8Array(length)
     ids.set(this.ids)
     functions.set(this.functions)
     times.set(this.times)
+    told.set(this.told)
     this.ids = ids
     this.functions = functions
     this.times = times
+    this.told = told
   }
 
   /** Place of a request; -1: it is not outstanding. Holds until the next `remove`. */
@@ -44,12 +50,27 @@ export class Outstanding {
 
   functionAt = (at: number): number => this.functions[at]
   timeAt = (at: number): number => this.times[at]
+  idAt = (at: number): number => this.ids[at]
+
+  /**
+   * A request that has waited for `limit` microseconds and was not told before; told it is, then. -1: none.
+   * @param except the function that may wait for any time
+   */
+  overdue(us: number, limit: number, except: number): number {
+    for (let at = 0; at < this.size; at++) {
+      if (this.told[at] === 1 || this.functions[at] === except || ((us - this.times[at]) | 0) < limit) continue
+      this.told[at] = 1
+      return at
+    }
+    return -1
+  }
 
   remove(at: number): void {
     const last = --this.size
     this.ids[at] = this.ids[last]
     this.functions[at] = this.functions[last]
     this.times[at] = this.times[last]
+    this.told[at] = this.told[last]
   }
 
   /** How many are outstanding of other functions than this one. */

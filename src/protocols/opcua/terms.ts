@@ -66,6 +66,8 @@ export interface OpcUaTerms {
   chunks: number
   idleMs: number
   partialFrameMs: number
+  /** For an answer; later is told, and changes nothing. */
+  responseMs: number
   counters: OpcUaCells
   /** One cell: not 0 while an enforcing conduit denies everything (`evidence.required`). Other threads write it. */
   gate: Int32Array
@@ -98,8 +100,11 @@ export interface OpcUaFields {
 }
 
 export interface OpcUaReport {
-  /** `channel`: the secure channel, or the connection that it needs, is refused; `opened`: it is there. */
-  kind: 'request' | 'response' | 'channel' | 'downgraded' | 'opened'
+  /**
+   * `channel`: the secure channel, or the connection that it needs, is refused; `opened`: it is there; `timeout`: the
+   * server has not answered a request in time.
+   */
+  kind: 'request' | 'response' | 'channel' | 'downgraded' | 'opened' | 'timeout'
   reason: number
   /** Would be denied: it passed, since the conduit or the rule monitors. */
   would: boolean

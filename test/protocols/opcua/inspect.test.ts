@@ -776,6 +776,36 @@ t.test('what does not come in time', async (t) => {
   t.equal(idle.ended, 'idle')
 })
 
+t.test('requests that are not answered in time are told once, and their answers pass all the same', async (t) => {
+  for (const mode of ['monitor', 'enforce'] as const) {
+    const harness = onNone(opcuaPolicy({ mode, protocol: `${READ_NONE}\ntimeouts: { response: 2s }` }))
+    harness.client(request(REQUEST.Publish, { sequence: 52, request: 2 }))
+    harness.client(request(REQUEST.Read, { sequence: 53, request: 3 }))
+    harness.pass(1000)
+    harness.client(request(REQUEST.Browse, { sequence: 54, request: 4 }))
+    harness.pass(500)
+    harness.target(response(RESPONSE.Browse, { sequence: 2, request: 4 }))
+    const timeouts = () => harness.reports.filter(({ kind }) => kind === 'timeout')
+    t.strictSame(timeouts(), [], mode)
+    harness.pass(20_000)
+    t.match(timeouts(), [
+      {
+        reason: 'timeout',
+        would: mode === 'monitor',
+        function: 'Read',
+        detail: 'no answer within 2000 ms',
+        fields: { function: 'Read', request_id: 3, channel_id: CHANNEL },
+      },
+    ])
+    t.equal(timeouts().length, 1, 'once, and no Publish')
+    harness.target(response(RESPONSE.Read, { sequence: 3, request: 3 }))
+    t.equal(messages(harness.toClient_).length, 2, 'the late answer passes')
+    t.strictSame(harness.responses(), { allow: 3 }, 'that to OPN among them')
+    t.equal(harness.pending, 1)
+    t.equal(harness.ended, '')
+  }
+})
+
 t.test('the evidence gate shuts all of it', async (t) => {
   const policy = none()
   const harness = onNone(policy)

@@ -15,6 +15,7 @@ import {
   EndpointDescription,
   GetEndpointsRequest,
   GetEndpointsResponse,
+  PublishRequest,
   ReadRequest,
   ReadResponse,
   RegisterNodesRequest,
@@ -138,6 +139,26 @@ function inChunks(body: Buffer, below: (n: number) => number): Buffer[] {
   const at = 1 + below(body.length - 1)
   return [body.subarray(0, at), body.subarray(at)]
 }
+
+t.test('requests that are not answered in time are told once', async (t) => {
+  const [gateway, server, client] = await Promise.all(['gateway', 'server', 'client'].map((name) => selfSigned(name)))
+  const pipe = new Pipe({ gateway, server, client }, [ruleOf({})])
+  const publish = encoded(new PublishRequest({}), REQUEST.Publish)
+  const read = encoded(new ReadRequest({ nodesToRead: [{ nodeId: 'i=2258', attributeId: 13 }] }), REQUEST.Read)
+  pipe.send([publish])
+  pipe.send([read])
+  t.equal(pipe.requests.length, 2)
+  const timeouts = () => pipe.told.filter(({ kind }) => kind === 'timeout')
+  pipe.pass(4000)
+  t.strictSame(timeouts(), [])
+  pipe.pass(20_000)
+  t.match(timeouts(), [
+    { function: 'Read', request_id: 2, detail: 'no answer within 5000 ms', security_mode: 'SignAndEncrypt' },
+  ])
+  t.equal(timeouts().length, 1)
+  t.equal(pipe.open, true)
+  pipe.session.dispose()
+})
 
 t.test(`${VARIANTS} altered requests and responses`, async (t) => {
   const [gateway, server, client] = await Promise.all(['gateway', 'server', 'client'].map((name) => selfSigned(name)))

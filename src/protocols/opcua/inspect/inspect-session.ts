@@ -335,7 +335,8 @@ export class InspectSession implements Session, RelayOwner {
   onTimer(): number {
     const { state } = this
     const { terms, clock } = state
-    let wait = Math.min(terms.partialFrameMs, terms.idleMs)
+    if (!state.over) this.records.overdue()
+    let wait = Math.min(terms.partialFrameMs, terms.idleMs, terms.responseMs)
     if (terms.monitor || state.over) return Math.max(1, wait)
     for (const stream of [state.up, state.down]) {
       if (stream.left === 0 && stream.partLength === 0) continue

@@ -48,6 +48,22 @@ export class Records {
     if (fn !== PUBLISH) state.limiter?.release()
   }
 
+  /** Tells of requests that the server has not answered in time. Publish waits for as long as there is no news. */
+  overdue(): void {
+    const { outstanding, terms, clock } = this.state
+    for (;;) {
+      const at = outstanding.overdue(clock.us, terms.responseMs * 1000, PUBLISH)
+      if (at === -1) return
+      const fn = outstanding.functionAt(at)
+      const request_id = outstanding.idAt(at)
+      const detail = `no answer within ${terms.responseMs} ms`
+      this.report('timeout', REASON.timeout, terms.monitor, -1, fn, detail, () => ({
+        function: functionLabel(fn),
+        request_id,
+      }))
+    }
+  }
+
   count(fn: number, cell: number, rule: number): void {
     const { cells, requests, rules } = this.state.terms.counters
     cells[requests + fn * VERDICTS + cell]++

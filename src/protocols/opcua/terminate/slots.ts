@@ -31,6 +31,8 @@ export class Slots {
   handles = new Uint32Array(8)
   times = new Int32Array(8)
   kinds = new Uint8Array(8)
+  /** 1: told as overdue. */
+  private told = new Uint8Array(8)
   /** What `kinds` need to remember; null for most. */
   readonly notes: unknown[] = []
   private free: number[] = []
@@ -51,6 +53,7 @@ export class Slots {
     this.handles[at] = handle
     this.times[at] = us
     this.kinds[at] = kind
+    this.told[at] = 0
     this.notes[at] = note
     return at
   }
@@ -73,6 +76,7 @@ export class Slots {
     this.handles = larger(new Uint32Array(length), this.handles)
     this.times = larger(new Int32Array(length), this.times)
     this.kinds = larger(new Uint8Array(length), this.kinds)
+    this.told = larger(new Uint8Array(length), this.told)
   }
 
   /** The request id that the server is asked by. */
@@ -84,6 +88,20 @@ export class Slots {
   find(id: number): number {
     const at = id & (MAX_OUTSTANDING - 1)
     return at < this.used && this.ids[at] === id && id !== 0 ? at : -1
+  }
+
+  /**
+   * A request of the client's that has waited for `limit` microseconds and was not told before; told it is, then. -1: none.
+   * @param except the type of request that may wait for any time
+   */
+  overdue(us: number, limit: number, except: number): number {
+    for (let at = 0; at < this.used; at++) {
+      if (this.ids[at] === 0 || this.told[at] === 1 || ((us - this.times[at]) | 0) < limit) continue
+      if (this.types[at] === except || this.kinds[at] >= KIND.ownNamespaces) continue
+      this.told[at] = 1
+      return at
+    }
+    return -1
   }
 
   give(at: number): void {

@@ -17,7 +17,7 @@ import { Exchanges, SEND } from '../exchanges.ts'
 import { isRefusal, writeResponseHeader, writeServiceFault } from '../headers.ts'
 import { namespaceArrayOf, writeNamespaceRead } from '../namespaces.ts'
 import { spliceResponse } from '../rewrite.ts'
-import { functionOfRequest, isResponse, REQUEST, SERVICE_FAULT, serviceOf } from '../services.ts'
+import { functionLabel, functionOfRequest, isResponse, REQUEST, SERVICE_FAULT, serviceOf } from '../services.ts'
 import { SessionContext } from '../session-context.ts'
 import {
   channelCell,
@@ -357,8 +357,31 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
     else if (this.front.channel.expires(ms) === 0)
       this.cut(STATUS_CODE.BadSecureChannelClosed, 'the client does not renew')
     this.checkPartial(ms)
+    this.checkOverdue()
     if (this.ending !== '') return CLOSING_MS
-    return Math.max(1, Math.min(1000, idle, this.link.renewal(ms)))
+    return Math.max(1, Math.min(1000, idle, this.terms.responseMs, this.link.renewal(ms)))
+  }
+
+  /** Tells of requests that the server has not answered in time. */
+  private checkOverdue(): void {
+    const { slots, terms } = this
+    for (;;) {
+      const slot = slots.overdue(this.clock.us, terms.responseMs * 1000, REQUEST.Publish)
+      if (slot === -1) return
+      const fn = functionOfRequest(slots.types[slot])
+      const request_id = slots.clientIdOf(slot)
+      const fields = () => ({ ...this.channelFields(), function: functionLabel(fn), request_id })
+      const detail = `no answer within ${terms.responseMs} ms`
+      this.host.reportOpcUa({
+        kind: 'timeout',
+        reason: REASON.timeout,
+        would: terms.monitor,
+        rule: -1,
+        fn,
+        detail,
+        fields,
+      })
+    }
   }
 
   private checkPartial(ms: number): void {
