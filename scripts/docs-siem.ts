@@ -109,6 +109,12 @@ const EXAMPLES: { [K in EventName]?: Record<string, string | number> } = {
   },
   'shadow.would_deny': { ...PAIR, ...RULE, ...WRITE, quantity: 1, shadow: SHADOW },
   'shadow.would_allow': { ...PAIR, ...RULE, ...WRITE, quantity: 1, shadow: SHADOW },
+  'shadow.not_compared': {
+    ...PAIR,
+    protocol: 'opcua',
+    shadow: SHADOW,
+    detail: 'the shadow policy terminates the channel, and encryption hides its requests',
+  },
   'policy.promoted': {
     file: '/etc/headgate/policy.yaml',
     shadow: SHADOW,

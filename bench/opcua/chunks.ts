@@ -116,7 +116,7 @@ function inspecting(): { session: Session; channel: Channel; forwarded: () => nu
     reportOpcUa: () => {},
   }
   const conduit = listener.conduit as OpcUaConduit
-  const session = conduit.open(host as never, { us: 1, ms: 1 }, listener.target, 0xffff7f000001n, null)
+  const session = conduit.open(host as never, { us: 1, ms: 1 }, listener.target, 0xffff7f000001n, null, null)
   const feed = (take: 'onClientBytes' | 'onTargetBytes', message: Uint8Array): void => {
     const buf = new Uint8Array(HEAD_ROOM + message.length)
     buf.set(message, HEAD_ROOM)

@@ -253,6 +253,8 @@ export class Sightings {
   readonly differences = new Map<string, Sighting>()
   /** SHA-256 of the latest shadow policy, and since when it judges; null: there was none. */
   shadow: { sha256: string; since: number } | null = null
+  /** What could not be compared, by the reason why. */
+  readonly uncompared = new Map<string, number>()
   /** Events of more kinds than are kept apart. */
   dropped = 0
   /** Records read, and lines that are none. */
@@ -276,6 +278,7 @@ export class Sightings {
       this.last = Math.max(this.last, time)
     }
     if (event === 'shadow.loaded' && text(fields.shadow) !== '') this.differencesOf(text(fields.shadow), time)
+    if (event === 'shadow.not_compared') this.notCompared(fields, time)
     if (event === 'policy.loaded') this.policies.set(text(fields.policy), time)
     if (event === 'target.timeout') {
       const key = `${text(fields.client)} ${text(fields.target)} ${text(fields.target_port)}`
@@ -285,12 +288,9 @@ export class Sightings {
     const protocol = text(fields.protocol)
     if (what === undefined || (protocol !== 'modbus' && protocol !== 'opcua')) return
     const [happened] = what
-    // A shadow policy compares requests of Modbus alone.
-    if (protocol === 'opcua' && happened.startsWith('shadow')) return
     const code = typeof fields.function_code === 'number' && fields.function_code > 0 ? fields.function_code : null
     const sub = code === null ? null : subOf(code, fields.sub_function)
-    // A shadow policy tells of connections by the same events as of requests.
-    const kind = happened.startsWith('shadow') && code === null ? 'connection' : what[1]
+    const kind = happened.startsWith('shadow') ? comparedKind(protocol, code, fields.function) : what[1]
     const into = happened.startsWith('shadow') ? this.differencesOf(text(fields.shadow), time) : this.all
     const of = opcuaParts(fields, kind)
     const apart = protocol === 'opcua' ? ['opcua', of.service, of.node, of.method, of.attribute] : []
@@ -308,14 +308,29 @@ export class Sightings {
     sighting.add(fields)
   }
 
+  private notCompared(fields: Fields, time: number): void {
+    this.differencesOf(text(fields.shadow), time)
+    const why = `${text(fields.conduit)}: ${text(fields.detail)}`
+    if (this.uncompared.size >= MAX_RANGES && !this.uncompared.has(why)) return
+    this.uncompared.set(why, (this.uncompared.get(why) ?? 0) + Number(fields.count ?? 1))
+  }
+
   /** Another shadow policy begins anew. */
   private differencesOf(sha256: string, time: number): Map<string, Sighting> {
     if (this.shadow?.sha256 !== sha256) {
       this.differences.clear()
+      this.uncompared.clear()
       this.shadow = { sha256, since: time }
     }
     return this.differences
   }
+}
+
+/** A shadow policy tells of connections and channels by the same events as of requests. */
+function comparedKind(protocol: string, code: number | null, service: unknown): SightingKind {
+  if (protocol === 'modbus') return code === null ? 'connection' : 'request'
+  if (service === undefined) return 'connection'
+  return service === 'OpenSecureChannel' ? 'channel' : 'request'
 }
 
 /** The number of a sub-function, from its name. */

@@ -142,7 +142,7 @@ function ruleText({ lines, grants, opcua, obstacle, conduits }: Choice): string[
 /** What a shadow policy would change: denied first, for that is what hurts. */
 export function shadowText(
   differences: readonly Sighting[],
-  { shadow, last }: Sightings,
+  { shadow, last, uncompared }: Sightings,
   names: ((address: string) => string) | null,
 ): string {
   if (shadow === null) return 'no shadow policy has judged: see gateway.shadow\n'
@@ -159,25 +159,35 @@ export function shadowText(
     for (const one of some.slice(0, SHOWN)) {
       const detail = one.detail === '' ? '' : `: ${one.detail}`
       const rule = one.rule === null ? '' : `, rule "${one.rule}"`
+      // Of many requests an event names the node of one.
+      const partial = one.protocol === 'opcua' && one.partial ? ' (and other items)' : ''
       lines.push(
-        visible(`  ${one.count.toLocaleString('en').padStart(9)}  ${whatText(one, names ?? namesOf(one))}`),
+        visible(`  ${one.count.toLocaleString('en').padStart(9)}  ${whatText(one, names ?? namesOf(one))}${partial}`),
         visible(`             ${one.conduit}, reason ${one.reason}${rule}${detail}; last ${day(one.last)}`),
       )
     }
     if (some.length > SHOWN) lines.push(`             and ${some.length - SHOWN} more (--format json)`)
   }
-  if (differences.length === 0)
+  if (uncompared.size > 0) lines.push('', 'not compared:')
+  for (const [why, count] of [...uncompared].slice(0, SHOWN)) {
+    lines.push(visible(`  ${count.toLocaleString('en').padStart(9)}  ${why}`))
+  }
+  if (differences.length === 0 && uncompared.size === 0)
     lines.push('', 'both policies judge alike; "headgate promote" puts the shadow policy into force')
   return `${lines.join('\n')}\n`
 }
 
 /** The same as plain data. */
-export function plainShadow(differences: readonly Sighting[], { shadow }: Sightings): Record<string, unknown> {
+export function plainShadow(
+  differences: readonly Sighting[],
+  { shadow, uncompared }: Sightings,
+): Record<string, unknown> {
   return {
     shadow: shadow?.sha256 ?? null,
     since: shadow === null ? null : new Date(shadow.since).toISOString(),
     would_deny: differences.filter((one) => one.happened === 'shadow-deny').map((one) => plainSighting(one)),
     would_allow: differences.filter((one) => one.happened === 'shadow-allow').map((one) => plainSighting(one)),
+    not_compared: [...uncompared].map(([why, count]) => ({ why, count })),
   }
 }
 

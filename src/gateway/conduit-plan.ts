@@ -12,6 +12,7 @@ import type {
   Policy,
 } from '../policy/model.ts'
 import type { Shadow } from '../protocols/modbus/session.ts'
+import type { OpcUaShadow } from '../protocols/opcua/shadow.ts'
 import type { OpcUaWitness } from '../protocols/opcua/terms.ts'
 import type { Clock, RequestLimiter, Session } from '../protocols/session.ts'
 import type { CellBases, CounterLayout } from '../records/counters.ts'
@@ -51,6 +52,9 @@ export const flowKey = (client: bigint, target: bigint, port: number, unit: numb
 export type CarriedProtocol = Exclude<ConduitProtocol, OtherProtocol>
 export type Target = Listener['target']
 
+/** What judges a connection's requests by the shadow policy. */
+export type Beside = Shadow | OpcUaShadow
+
 export abstract class ConduitPlan {
   readonly conduit: Conduit
   abstract readonly protocol: CarriedProtocol
@@ -89,7 +93,7 @@ export abstract class ConduitPlan {
     target: Target,
     client: bigint,
     limiter: RequestLimiter | null,
-    shadow: Shadow | null,
+    shadow: Beside | null,
   ): Session
   /** Puts a session of this kind under this plan. */
   abstract adopt(
@@ -97,7 +101,7 @@ export abstract class ConduitPlan {
     target: Target,
     client: bigint,
     limiter: RequestLimiter | null,
-    shadow: Shadow | null,
+    shadow: Beside | null,
   ): void
 
   /** Has a session of this kind show all that it sees; null: no more. Those of Modbus tell their host by themselves. */

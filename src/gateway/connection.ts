@@ -21,6 +21,7 @@ import { WATCHED } from '../records/counters.ts'
 import { flowKey } from './conduit-plan.ts'
 import type { DataPlane } from './data-plane.ts'
 import { Extent } from './extent.ts'
+import { OpcUaConnectionShadow } from './opcua-shadow.ts'
 import type { ListenerPlan } from './plan.ts'
 import { ConnectionShadow } from './shadow.ts'
 import type { Kind } from './storm.ts'
@@ -71,7 +72,7 @@ export abstract class Connection implements ModbusHost, TerminateHost, OpcUaWitn
   private readonly openedMs: number
   /** Whether its client's traffic was normal before a cut-over. */
   private known: boolean
-  private shadow: ConnectionShadow | null
+  private shadow: ConnectionShadow | OpcUaConnectionShadow | null
   private bytesIn = 0
   private bytesOut = 0
 
@@ -113,10 +114,12 @@ export abstract class Connection implements ModbusHost, TerminateHost, OpcUaWitn
   }
 
   /** What the shadow policy judges this connection by. */
-  private cast(): ConnectionShadow | null {
-    const { shadow } = this.listener
-    if (this.listener.conduit.kind !== 'modbus') return null
-    return shadow === null ? null : new ConnectionShadow(this.plane, this.listener, shadow, this.peer)
+  private cast(): ConnectionShadow | OpcUaConnectionShadow | null {
+    const { plane, listener, peer } = this
+    const { shadow, conduit } = listener
+    if (shadow === null) return null
+    const Kind = conduit.kind === 'modbus' ? ConnectionShadow : OpcUaConnectionShadow
+    return new Kind(plane, listener, shadow, peer)
   }
 
   private limiter(): RequestLimiter | null {

@@ -5,7 +5,7 @@ import { PairTable } from '../protocols/modbus/decide.ts'
 import { ModbusSession, type SessionTerms, type Shadow, TOLERATE } from '../protocols/modbus/session.ts'
 import { type Clock, OPEN_GATE, type RequestLimiter, type Session } from '../protocols/session.ts'
 import { type CellBases, RESPONSE_BOUNDS_US } from '../records/counters.ts'
-import { ConduitPlan, type PlanContext, rulesFor, type Target, targetKey } from './conduit-plan.ts'
+import { type Beside, ConduitPlan, type PlanContext, rulesFor, type Target, targetKey } from './conduit-plan.ts'
 import type { Connection } from './connection.ts'
 
 export class ModbusConduit extends ConduitPlan {
@@ -51,15 +51,15 @@ export class ModbusConduit extends ConduitPlan {
     target: Target,
     client: bigint,
     limiter: RequestLimiter | null,
-    shadow: Shadow | null,
+    shadow: Beside | null,
   ): Session {
     const table = this.table(client, target) ?? this.noTable()
-    return new ModbusSession(host, clock, this.termsFor(target.name), table, limiter, shadow)
+    return new ModbusSession(host, clock, this.termsFor(target.name), table, limiter, shadow as Shadow | null)
   }
 
-  adopt(session: Session, target: Target, client: bigint, limiter: RequestLimiter | null, shadow: Shadow | null): void {
+  adopt(session: Session, target: Target, client: bigint, limiter: RequestLimiter | null, shadow: Beside | null): void {
     const table = this.table(client, target) ?? this.noTable()
-    ;(session as ModbusSession).adopt(this.termsFor(target.name), table, limiter, shadow)
+    ;(session as ModbusSession).adopt(this.termsFor(target.name), table, limiter, shadow as Shadow | null)
   }
 
   private termsFor(target: string): SessionTerms {

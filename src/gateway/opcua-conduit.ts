@@ -3,11 +3,12 @@ import { blockHolds } from '../policy/address.ts'
 import type { Conduit, OpcUaProtocol } from '../policy/model.ts'
 import { PairRules } from '../protocols/opcua/channel-rules.ts'
 import { InspectSession } from '../protocols/opcua/inspect/inspect-session.ts'
-import type { InspectRules } from '../protocols/opcua/inspect/state.ts'
+import type { InspectRules } from '../protocols/opcua/objections.ts'
+import type { OpcUaShadow, ShadowTerms } from '../protocols/opcua/shadow.ts'
 import type { OpcUaTerms, OpcUaWitness } from '../protocols/opcua/terms.ts'
 import { type Clock, OPEN_GATE, type RequestLimiter, type Session } from '../protocols/session.ts'
 import { type CellBases, RESPONSE_BOUNDS_US } from '../records/counters.ts'
-import { ConduitPlan, type PlanContext, rulesFor, type Target } from './conduit-plan.ts'
+import { type Beside, ConduitPlan, type PlanContext, rulesFor, type Target } from './conduit-plan.ts'
 import type { Connection } from './connection.ts'
 
 /** Pairs of addresses whose rules are remembered: bounded, since monitor mode admits any client. */
@@ -48,12 +49,28 @@ export class OpcUaConduit extends ConduitPlan {
     return pair.allows || reverse !== null
   }
 
-  open(host: Connection, clock: Clock, target: Target, client: bigint, limiter: RequestLimiter | null): Session {
-    return new InspectSession(host, clock, this.termsFor(target.name), this.rules(client, target), limiter)
+  open(
+    host: Connection,
+    clock: Clock,
+    target: Target,
+    client: bigint,
+    limiter: RequestLimiter | null,
+    shadow: Beside | null,
+  ): Session {
+    const rules = this.rules(client, target)
+    return new InspectSession(host, clock, this.termsFor(target.name), rules, limiter, shadow as OpcUaShadow | null)
   }
 
-  adopt(session: Session, target: Target, client: bigint, limiter: RequestLimiter | null): void {
-    ;(session as InspectSession).adopt(this.termsFor(target.name), this.rules(client, target), limiter)
+  adopt(session: Session, target: Target, client: bigint, limiter: RequestLimiter | null, shadow: Beside | null): void {
+    const rules = this.rules(client, target)
+    ;(session as InspectSession).adopt(this.termsFor(target.name), rules, limiter, shadow as OpcUaShadow | null)
+  }
+
+  /** What it would judge a connection by, as a shadow policy's. */
+  candidate(client: bigint, target: Target): ShadowTerms {
+    const { handling, userTokens } = this.protocol
+    const rules = this.rules(client, target)
+    return { terms: this.terms, rules, userTokens: handling === 'terminate' ? new Set(userTokens) : null }
   }
 
   override watch(session: Session, witness: OpcUaWitness | null): void {

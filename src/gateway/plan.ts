@@ -58,8 +58,13 @@ export interface ShadowListener {
   sha256: string
   /** null: it has no such listener, or not for this protocol. */
   conduit: ConduitPlan | null
+  /** The protocol that its listener there is for, where that is another; null: it has none, or it is the same. */
+  instead: string | null
   target: Listener['target']
 }
+
+/** Protocols as a document names them. */
+const PROTOCOLS: Readonly<Record<string, string>> = { modbus: 'Modbus/TCP', opcua: 'OPC UA' }
 
 export const listenKey = (listen: { host: string; port: number }): string =>
   listen.host.includes(':') ? `[${listen.host}]:${listen.port}` : `${listen.host}:${listen.port}`
@@ -100,10 +105,11 @@ class ShadowPlans {
     if (policy === null) return null
     const { sha256 } = policy
     const key = listenKey(listener.listen)
-    const same = policy.gateway?.listeners.find(
-      (one) => one.protocol === listener.protocol && listenKey(one.listen) === key,
-    )
-    if (same === undefined) return { sha256, conduit: null, target: listener.target }
+    const there = policy.gateway?.listeners.filter((one) => listenKey(one.listen) === key) ?? []
+    const same = there.find((one) => one.protocol === listener.protocol)
+    if (same === undefined) {
+      return { sha256, conduit: null, instead: PROTOCOLS[there[0]?.protocol] ?? null, target: listener.target }
+    }
     const place = `${same.protocol} ${same.conduit}`
     let plan = this.plans.get(place)
     if (plan === undefined) {
@@ -115,6 +121,6 @@ class ShadowPlans {
       }
       this.plans.set(place, plan)
     }
-    return { sha256, conduit: plan, target: same.target }
+    return { sha256, conduit: plan, instead: null, target: same.target }
   }
 }

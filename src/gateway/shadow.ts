@@ -2,17 +2,17 @@
  * The shadow policy on one connection: it judges each request in the same pass as the policy in force, with limits of its
  * own, and where the two differ that is counted and told. What is alike is counted and nothing else.
  */
-import { ConnectionLimiter } from '../limits/shared-limits.ts'
 import type { PairTable } from '../protocols/modbus/decide.ts'
 import { describeRequest } from '../protocols/modbus/describe.ts'
 import { describeFault, FAULT } from '../protocols/modbus/faults.ts'
 import type { Shadow } from '../protocols/modbus/session.ts'
-import { REASON, REASONS, WOULD_DENY } from '../protocols/reason.ts'
+import { comparedCell, REASON, REASONS, WOULD_DENY } from '../protocols/reason.ts'
 import type { EventInput } from '../records/catalogue.ts'
 import type { Peer } from './connection.ts'
-import type { DataPlane, Slots } from './data-plane.ts'
+import type { DataPlane } from './data-plane.ts'
 import { ModbusConduit } from './modbus-conduit.ts'
 import type { ListenerPlan, ShadowListener } from './plan.ts'
+import { ShadowLimits } from './shadow-limits.ts'
 import type { Kind } from './storm.ts'
 
 /** What a shadow policy would say of a connection, beside what became of it. `REASON.allow`: admitted. */
@@ -23,7 +23,7 @@ export function compareAdmission(plane: DataPlane, listener: ListenerPlan, peer:
   // Limits of connections are not compared: a shadow admits nobody, so it cannot know how many there would be.
   if (reason === REASON.rate) return
   const { cells, bases } = conduit
-  cells[bases.shadowConnections + cellOf(reason, candidate)]++
+  cells[bases.shadowConnections + comparedCell(reason, candidate)]++
   if ((reason === REASON.allow) === (candidate === REASON.allow)) return
   const event = reason === REASON.allow ? 'shadow.would_deny' : 'shadow.would_allow'
   plane.storm.say(`${event} ${listener.key} ${peer.text}`, plane.wallMs(), () => ({
@@ -31,18 +31,19 @@ export function compareAdmission(plane: DataPlane, listener: ListenerPlan, peer:
     ...plane.pairFields(listener, peer),
     reason: REASONS[reason === REASON.allow ? candidate : reason],
     shadow: shadow.sha256,
-    detail: shadow.conduit === null ? NO_LISTENER : `the connection; ${NO_PAIR}`,
+    detail: shadow.conduit === null ? absenceOf(shadow) : `the connection; ${NO_PAIR}`,
   }))
 }
 
-const NO_LISTENER = 'the shadow policy has no such listener'
-const NO_PAIR = 'rules for this client and target are in one of the two policies alone'
-
-/** Both deny: that is the same, whatever their reasons. */
-function cellOf(inForce: number, candidate: number): number {
-  if (inForce === REASON.allow) return candidate
-  return candidate === REASON.allow ? WOULD_DENY + inForce : 0
+/** Why a shadow policy has nothing for a connection. */
+export function absenceOf({ conduit, instead }: ShadowListener): string {
+  if (conduit !== null) return 'it has no rule for this client and target'
+  return instead === null
+    ? 'the shadow policy has no such listener'
+    : `the shadow policy's listener there is for ${instead}, and not for this protocol`
 }
+
+const NO_PAIR = 'rules for this client and target are in one of the two policies alone'
 
 export class ConnectionShadow implements Shadow {
   private readonly plane: DataPlane
@@ -51,8 +52,7 @@ export class ConnectionShadow implements Shadow {
   private readonly shadow: ShadowListener
   /** null: it denies all, since no rule of its knows the pair. */
   private readonly table: PairTable | null
-  private readonly slots: Slots | null = null
-  private readonly limiter: ConnectionLimiter | null = null
+  private readonly limits: ShadowLimits
   private readonly monitored: Uint8Array
   private readonly rules: readonly { name: string }[]
   /** Of the latest request. */
@@ -70,21 +70,15 @@ export class ConnectionShadow implements Shadow {
     this.table = conduit?.table(peer.address, shadow.target) ?? null
     this.monitored = conduit?.terms.ruleMonitor ?? new Uint8Array(0)
     this.rules = conduit?.protocol.rules ?? []
-    const requests = conduit?.requestTerms ?? null
-    if (requests === null || conduit === null) return
-    this.slots = plane.holdSlots({ conduit, target: shadow.target }, peer)
-    if (this.slots === null) return
-    // How many wait for an answer depends on what is let through, which a shadow has no part in.
-    const terms = { ...requests, inFlightPerTarget: Number.POSITIVE_INFINITY }
-    this.limiter = new ConnectionLimiter(plane.limits, this.slots[0], this.slots[1], terms)
+    this.limits = new ShadowLimits(plane, shadow, peer)
   }
 
   dispose(): void {
-    if (this.slots !== null) this.plane.releaseSlots(this.slots)
+    this.limits.dispose()
   }
 
   judge(buf: Uint8Array, adu: number, end: number): void {
-    const { table, limiter } = this
+    const { table, limits } = this
     if (table === null) {
       this.reason = REASON.pair
       return
@@ -92,16 +86,14 @@ export class ConnectionShadow implements Shadow {
     const reason = table.decide(buf, adu + 6, end)
     this.rule = table.rule
     this.reason = reason !== REASON.allow && this.rule >= 0 && this.monitored[this.rule] === 1 ? REASON.allow : reason
-    if (limiter === null || this.reason !== REASON.allow) return
-    const within = limiter.acquire(this.plane.clock.us, true)
-    limiter.release()
+    if (this.reason !== REASON.allow || limits.within()) return
     const passes = this.rule >= 0 && this.monitored[this.rule] === 1
-    if (!within && !passes) this.reason = REASON.rate
+    if (!passes) this.reason = REASON.rate
   }
 
   settle(buf: Uint8Array, adu: number, end: number, reason: number): void {
     const { cells, bases } = this.listener.conduit
-    const cell = cellOf(reason, this.reason)
+    const cell = comparedCell(reason, this.reason)
     cells[bases.shadow + cell]++
     if (cell !== 0) this.tell(buf, adu, end, cell)
   }
@@ -129,8 +121,7 @@ export class ConnectionShadow implements Shadow {
   }
 
   private explain(buf: Uint8Array, adu: number, end: number, code: number): string {
-    if (this.table === null)
-      return this.shadow.conduit === null ? NO_LISTENER : 'it has no rule for this client and target'
+    if (this.table === null) return absenceOf(this.shadow)
     if (this.reason === REASON.rate) return 'over a limit of requests of the shadow policy'
     if (this.table.fault !== FAULT.NONE) return describeFault(this.table.fault, buf, adu + 7, end)
     return this.table.explain(this.reason, code)

@@ -5,13 +5,14 @@ import { formatAddress } from '../policy/address.ts'
 import type { Conduit, OpcUaProtocol } from '../policy/model.ts'
 import { readCertificate } from '../protocols/opcua/security/certificate.ts'
 import { TrustList } from '../protocols/opcua/security/trust.ts'
+import type { OpcUaShadow } from '../protocols/opcua/shadow.ts'
 import { TOKEN_TYPE } from '../protocols/opcua/terminate/endpoints.ts'
 import { TerminateSession } from '../protocols/opcua/terminate/terminate-session.ts'
 import { Target as OpcUaTarget, type TerminateShared, type TerminateTerms } from '../protocols/opcua/terminate/terms.ts'
 import type { OpcUaWitness } from '../protocols/opcua/terms.ts'
 import type { Clock, RequestLimiter, Session } from '../protocols/session.ts'
 import type { CellBases } from '../records/counters.ts'
-import type { PlanContext, Target } from './conduit-plan.ts'
+import type { Beside, PlanContext, Target } from './conduit-plan.ts'
 import type { Connection } from './connection.ts'
 import { OpcUaConduit } from './opcua-conduit.ts'
 
@@ -42,16 +43,25 @@ export class TerminateConduit extends OpcUaConduit {
     target: Target,
     client: bigint,
     limiter: RequestLimiter | null,
+    shadow: Beside | null,
   ): Session {
     const { shared } = this
+    const beside = shadow as OpcUaShadow | null
     const peer = formatAddress(client)
     const rules = this.pair(client, target.address.base)
-    return new TerminateSession(host, clock, this.termsOf(target), rules, this.targetOf(target), shared, peer, limiter)
+    const server = this.targetOf(target)
+    return new TerminateSession(host, clock, this.termsOf(target), rules, server, shared, peer, limiter, beside)
   }
 
-  override adopt(session: Session, target: Target, client: bigint, limiter: RequestLimiter | null): void {
+  override adopt(
+    session: Session,
+    target: Target,
+    client: bigint,
+    limiter: RequestLimiter | null,
+    shadow: Beside | null,
+  ): void {
     const rules = this.pair(client, target.address.base)
-    ;(session as TerminateSession).adopt(this.termsOf(target), rules, limiter)
+    ;(session as TerminateSession).adopt(this.termsOf(target), rules, limiter, shadow as OpcUaShadow | null)
   }
 
   override watch(session: Session, witness: OpcUaWitness | null): void {

@@ -33,3 +33,13 @@ export const REASONS = Object.keys(REASON) as (keyof typeof REASON)[]
 
 /** Added to a reason that was found in monitor mode: the message passed. */
 export const WOULD_DENY = 16
+
+/**
+ * What a shadow policy makes of a message, as a cell: 0 where it is as in force (both deny: that is the same, whatever
+ * their reasons), the candidate's reason where it would deny what passes, and `WOULD_DENY` + the reason in force where it
+ * would allow what is denied.
+ */
+export function comparedCell(inForce: number, candidate: number): number {
+  if (inForce === REASON.allow) return candidate
+  return candidate === REASON.allow ? WOULD_DENY + inForce : 0
+}

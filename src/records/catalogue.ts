@@ -42,6 +42,7 @@ export const EVENTS = {
   'shadow.rejected': ['error', 'A shadow policy cannot be used; the policy in force is not touched.'],
   'shadow.would_deny': ['notice', 'What passes by the policy in force would be denied by the shadow policy.'],
   'shadow.would_allow': ['notice', 'What the policy in force denies, or would deny, the shadow policy allows.'],
+  'shadow.not_compared': ['notice', 'What passed cannot be judged by the shadow policy; the detail says why.'],
   'policy.promoted': ['warning', 'The shadow policy took the place of the one in force.'],
   'connection.admitted': ['info', 'A client was admitted by the address pairs of its conduit.'],
   'connection.refused': ['warning', 'A connection was closed before its target was dialled.'],

@@ -372,14 +372,20 @@ t.test('a flat curve, and a scan that is more than can be listed', async (t) => 
 t.test('what a shadow policy would change', async (t) => {
   const shadow = (name: string, sha: string, more: Record<string, unknown>) =>
     event(START, { event: name, shadow: sha, ...more })
+  const unread = { protocol: 'opcua', function_code: undefined, reason: undefined }
+  const item = { ...unread, function: 'Read', reason: 'node', node: 'ns=2;s=A', attribute: 'Value' }
   const records = [
     shadow('shadow.loaded', 'old', {}),
     shadow('shadow.would_deny', 'old', { function_code: 1 }),
+    shadow('shadow.not_compared', 'old', { ...unread, detail: 'of another' }),
     shadow('shadow.loaded', 'new', {}),
     shadow('shadow.would_deny', 'new', { rule: 'reads', detail: 'functions allowed: 4', client_asset: 'HIST-01' }),
     { ...minute(START, 59, 1000), event: 'shadow.would_deny', shadow: 'new' },
     shadow('shadow.would_allow', 'new', { function_code: 6, reason: 'function' }),
     shadow('shadow.would_allow', 'new', { function_code: undefined, reason: 'pair', client: '10.9.9.9' }),
+    shadow('shadow.would_deny', 'new', { ...item, target_port: 4840, items: 3, denied: 2 }),
+    shadow('shadow.would_deny', 'new', { ...unread, function: 'OpenSecureChannel', reason: 'security' }),
+    shadow('shadow.not_compared', 'new', { ...unread, detail: 'encryption hides it', count: 7 }),
   ]
   const directory = t.testdir({
     'evidence.jsonl': records
@@ -394,11 +400,18 @@ t.test('what a shadow policy would change', async (t) => {
     ['analyze', '--shadow', join(directory, 'none.jsonl')],
   ])
   t.equal(text.code, 1)
-  t.match(text.out, /allowed now, and would be denied: 1 kind\n {9}60 {2}HIST-01 \(10\.30\.1\.20\) -> /)
+  t.match(text.out, /allowed now, and would be denied: 3 kinds\n {9}60 {2}HIST-01 \(10\.30\.1\.20\) -> /)
+  t.match(text.out, / {10}1 {2}.* Read ns=2;s=A Value \(and other items\)\n/)
+  t.match(text.out, /\nnot compared:\n {10}7 {2}C1: encryption hides it\n$/)
   t.match(text.out, /denied now \(or would be\), and would be allowed: 2 kinds\n/)
   t.match(JSON.parse(json.out), {
     shadow: 'new',
-    would_deny: [{ function: 3, count: 60 }],
+    would_deny: [
+      { function: 3, count: 60 },
+      { of: 'request', service: 'Read', node: 'ns=2;s=A', attribute: 'Value' },
+      { of: 'channel', reason: 'security' },
+    ],
+    not_compared: [{ why: 'C1: encryption hides it', count: 7 }],
     would_allow: [
       { function: 6, of: 'request' },
       { of: 'connection', client: '10.9.9.9' },

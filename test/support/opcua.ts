@@ -10,6 +10,7 @@ import { checkPolicy } from '../../src/policy/load.ts'
 import type { Policy } from '../../src/policy/model.ts'
 import type { InspectSession } from '../../src/protocols/opcua/inspect/inspect-session.ts'
 import { functionLabel } from '../../src/protocols/opcua/services.ts'
+import type { OpcUaShadow } from '../../src/protocols/opcua/shadow.ts'
 import {
   CHANNEL_CELLS,
   channelLabels,
@@ -80,18 +81,23 @@ export class InspectHarness implements OpcUaHost {
   ended = ''
   private current: { buf: Uint8Array; start: number; end: number } | null = null
 
-  constructor(policy: Policy, limiter: RequestLimiter | null = null, client = CLIENT) {
+  constructor(
+    policy: Policy,
+    limiter: RequestLimiter | null = null,
+    client = CLIENT,
+    shadow: OpcUaShadow | null = null,
+  ) {
     this.plan = planOf(policy)
     const target = policy.gateway?.listeners[0].target
     if (target === undefined) throw new Error('no listener')
-    this.session = this.plan.open(this as never, this.clock, target, client, limiter) as InspectSession
+    this.session = this.plan.open(this as never, this.clock, target, client, limiter, shadow) as InspectSession
   }
 
-  adopt(policy: Policy, limiter: RequestLimiter | null = null): void {
+  adopt(policy: Policy, limiter: RequestLimiter | null = null, shadow: OpcUaShadow | null = null): void {
     this.plan = planOf(policy)
     const target = policy.gateway?.listeners[0].target
     if (target === undefined) throw new Error('no listener')
-    this.plan.adopt(this.session, target, CLIENT, limiter)
+    this.plan.adopt(this.session, target, CLIENT, limiter, shadow)
   }
 
   get toTarget_(): Buffer {
@@ -222,13 +228,15 @@ export class InspectHarness implements OpcUaHost {
   }
 }
 
-export function planOf(policy: Policy): OpcUaConduit {
+/** @param role as that of a shadow policy, which carries nothing */
+export function planOf(policy: Policy, role?: string): OpcUaConduit {
   const layout = layoutOf(policy)
   const plan = new Plan(policy, {
     layout,
     cells: new Float64Array(layout.size),
     values: new SharedArrayBuffer(8),
     targets: new Map(),
+    role,
   })
   const [listener] = plan.listeners.values()
   return listener.conduit as OpcUaConduit

@@ -68,6 +68,10 @@ const BY_ITEM: ReadonlySet<number> = new Set(
 /** Whether a service answers each item of its list by itself. */
 export const answersByItem = (request: number): boolean => BY_ITEM.has(request)
 
+/** Whether a reason is found in an item of a request's list, so that `denials` of the table have it. */
+export const isOfItem = (reason: number): boolean =>
+  reason === REASON.node || reason === REASON.attribute || reason === REASON.value
+
 const HAS_ATTRIBUTE: ReadonlySet<number> = new Set([
   REQUEST.Read,
   REQUEST.Write,

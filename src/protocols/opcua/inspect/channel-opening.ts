@@ -6,7 +6,16 @@ import { REASON } from '../../reason.ts'
 import type { ChannelRules } from '../channel-rules.ts'
 import { AT, typeIdAt, u32 } from '../chunk.ts'
 import { CONNECTION_STATUS } from '../errors.ts'
-import { Exchanges } from '../exchanges.ts'
+import {
+  type ChannelFacts,
+  type Objection,
+  toEndpoint,
+  toMode,
+  toPair,
+  toPolicy,
+  toReverse,
+  toServer,
+} from '../objections.ts'
 import {
   issuedToken,
   type OpenHeader,
@@ -19,10 +28,9 @@ import {
 } from '../opening.ts'
 import { OPCUA_SECURITY_MODES, type OpcUaSecurityPolicy, policyOf } from '../security.ts'
 import { FUNCTION, functionOfRequest, REQUEST, RESPONSE } from '../services.ts'
-import { SessionContext } from '../session-context.ts'
 import { FATE } from '../stream.ts'
 import { MODE } from '../terms.ts'
-import { listText, type Records } from './records.ts'
+import type { Records } from './records.ts'
 import type { Refusals } from './refusals.ts'
 import { type InspectState, PHASE } from './state.ts'
 
@@ -43,14 +51,7 @@ export class ChannelOpening {
   reassess(): void {
     const { state } = this
     if (state.phase <= PHASE.acknowledge) return
-    const { endpointUrls } = state.terms
-    if (endpointUrls !== null && !endpointUrls.has(state.endpointUrl)) {
-      this.refusals.refuseChannel(
-        REASON.security,
-        `endpoint URL ${state.endpointUrl}`,
-        CONNECTION_STATUS.badTcpEndpointUrlInvalid,
-      )
-    }
+    this.admit(toEndpoint(state.terms, state.endpointUrl))
     if (state.phase < PHASE.opening || state.stopped) return
     state.refused = REASON.allow
     if (!this.admitPolicy() || !this.admitServer(state.serverCertificate)) return
@@ -63,17 +64,10 @@ export class ChannelOpening {
     const hello = readHello(buf, o, here)
     if (hello === null) return this.refusals.malformed(state.up, here - o, 'Hello')
     state.endpointUrl = hello.endpointUrl
-    const { endpointUrls } = state.terms
-    if (endpointUrls !== null && !endpointUrls.has(hello.endpointUrl)) {
-      this.records.count(FUNCTION.Hello, REASON.security, -1)
-      const detail = `endpoint URL ${hello.endpointUrl}, expected ${listText(endpointUrls)}`
-      if (!this.refusals.refuseChannel(REASON.security, detail, CONNECTION_STATUS.badTcpEndpointUrlInvalid))
-        return FATE.stop
-    } else this.records.count(FUNCTION.Hello, REASON.allow, -1)
-    if (!state.reversed && !state.rules.pair.allows) {
-      const detail = 'no rule for this client and target'
-      if (!this.refusals.refuseChannel(REASON.pair, detail, CONNECTION_STATUS.badUserAccessDenied)) return FATE.stop
-    }
+    const objection = toEndpoint(state.terms, hello.endpointUrl)
+    this.records.count(FUNCTION.Hello, objection === null ? REASON.allow : REASON.security, -1)
+    if (!this.admit(objection)) return FATE.stop
+    if (!state.reversed && !state.rules.pair.allows && !this.admit(toPair())) return FATE.stop
     state.upMost = hello.sendBuffer
     state.downMost = hello.receiveBuffer
     state.enter(PHASE.acknowledge)
@@ -85,19 +79,9 @@ export class ChannelOpening {
     const hello = readReverseHello(buf, o, here)
     if (hello === null) return this.refusals.malformed(state.up, here - o, 'ReverseHello')
     state.endpointUrl = hello.endpointUrl
-    const { endpointUrls } = state.terms
-    let detail = ''
-    if (state.rules.reverse === null) detail = 'a server may not open connections to this client'
-    else if (endpointUrls !== null && !endpointUrls.has(hello.endpointUrl)) {
-      detail = `endpoint URL ${hello.endpointUrl}, expected ${listText(endpointUrls)}`
-    }
-    this.records.count(FUNCTION.ReverseHello, detail === '' ? REASON.allow : REASON.security, -1)
-    if (
-      detail !== '' &&
-      !this.refusals.refuseChannel(REASON.security, detail, CONNECTION_STATUS.badTcpEndpointUrlInvalid)
-    ) {
-      return FATE.stop
-    }
+    const objection = state.rules.reverse === null ? toReverse() : toEndpoint(state.terms, hello.endpointUrl)
+    this.records.count(FUNCTION.ReverseHello, objection === null ? REASON.allow : REASON.security, -1)
+    if (!this.admit(objection, { ...state.facts, reversed: true })) return FATE.stop
     state.turning = true
     state.enter(PHASE.hello)
     return FATE.pass
@@ -218,33 +202,28 @@ export class ChannelOpening {
     return FATE.pass
   }
 
+  /** @returns false where the channel ends: the policy has something against it, and enforces */
+  private admit(objection: Objection | null, facts: ChannelFacts = this.state.facts): boolean {
+    if (objection === null) return true
+    const { reason, detail, status, downgrade } = objection
+    if (downgrade !== '') this.records.downgrade(downgrade)
+    if (this.refusals.refuseChannel(reason, detail, status)) return true
+    this.state.shadow?.refused(facts, reason, this.records)
+    return false
+  }
+
   /** The policy and the client's certificate of a channel that is asked for. @returns false where it is refused */
   private admitPolicy(): boolean {
-    const { pair, policy, certificate } = this.state
-    if (policy === null) return true
-    const status = CONNECTION_STATUS.badSecurityPolicyRejected
-    if (policy === 'None') {
-      if (pair.forChannel({ policy, mode: 'None', certificate: '' }).first !== -1) return true
-      this.records.downgrade('a channel of the policy None')
-      return this.refusals.refuseChannel(REASON.security, 'security policy None', status)
-    }
-    if (!this.state.terms.securityPolicies.has(policy) || !pair.knowsPolicy(policy)) {
-      this.records.downgrade(`a channel of the policy ${policy}`)
-      return this.refusals.refuseChannel(REASON.security, `security policy ${policy}`, status)
-    }
-    if (pair.knowsCertificate(certificate)) return true
-    const detail = 'no rule for a client with this certificate'
-    return this.refusals.refuseChannel(REASON.security, detail, CONNECTION_STATUS.badSecurityChecksFailed)
+    const { terms, pair, policy, certificate } = this.state
+    return policy === null || this.admit(toPolicy(terms, pair, policy, certificate))
   }
 
   /** @param thumbprint of the server's certificate, as the client names it, or as the server shows it */
   private admitServer(thumbprint: string): boolean {
     const { state } = this
-    const pins = state.terms.serverCertificates
-    if (thumbprint === '' || pins === null || pins.has(thumbprint)) return true
-    state.serverCertificate = thumbprint
-    const detail = `server certificate ${thumbprint}, expected ${listText(pins)}`
-    return this.refusals.refuseChannel(REASON.security, detail, CONNECTION_STATUS.badSecurityChecksFailed)
+    const objection = toServer(state.terms, thumbprint)
+    if (objection !== null) state.serverCertificate = thumbprint
+    return this.admit(objection)
   }
 
   /** The mode is known. @returns whether the channel may go on */
@@ -256,10 +235,19 @@ export class ChannelOpening {
     const may = this.settleRules()
     this.records.countChannel(1)
     if (may) {
+      this.compare(false)
       const { first } = state.channelRules as ChannelRules
       this.records.report('opened', REASON.allow, false, first, functionOfRequest(REQUEST.OpenSecureChannel), '', null)
     }
     return may
+  }
+
+  /** Asks the shadow policy about a channel that is open. @param anew another one has been asked before */
+  compare(anew: boolean): void {
+    const { state } = this
+    if (state.shadow === null || state.channelRules === null) return
+    state.shadow.opened(state.facts, state.strictly, this.records, anew)
+    state.remember()
   }
 
   /** The rules that hold for the channel. @returns whether they allow it at all */
@@ -269,27 +257,9 @@ export class ChannelOpening {
     const mode = OPCUA_SECURITY_MODES[state.mode]
     const rules = state.pair.forChannel({ policy: policy ?? 'None', mode, certificate })
     state.channelRules = rules
-    // What is under way is settled with those that there are.
-    if (rules.inner) {
-      state.exchanges ??= new Exchanges(null)
-      state.context ??= new SessionContext()
-    }
+    state.remember()
     state.refused = REASON.allow
-    if (mode !== 'None' && !state.terms.securityModes.has(mode)) {
-      this.records.downgrade(`a channel of the mode ${mode}`)
-      const detail = `security mode ${mode}, expected ${listText(state.terms.securityModes)}`
-      return this.refusals.refuseChannel(REASON.security, detail, CONNECTION_STATUS.badSecurityModeRejected)
-    }
-    if (rules.first === -1) {
-      this.records.downgrade(`a channel of ${policy} with the mode ${mode}`)
-      const detail = `no rule for a channel of ${policy} with the mode ${mode}`
-      return this.refusals.refuseChannel(REASON.security, detail, CONNECTION_STATUS.badSecurityModeRejected)
-    }
-    if (mode === 'SignAndEncrypt' && rules.hidden === -1) {
-      const detail = 'encryption hides what the rules speak of'
-      return this.refusals.refuseChannel(REASON.security, detail, CONNECTION_STATUS.badSecurityModeRejected)
-    }
-    return true
+    return this.admit(toMode(state.terms, rules, policy, mode))
   }
 }
 

@@ -15,6 +15,8 @@ import { REASON } from '../../reason.ts'
 import type { Clock, RequestLimiter, Session } from '../../session.ts'
 import { AT, CHUNK, HEADER, MAX_HELLO, MESSAGE, messageSize, messageType, u32 } from '../chunk.ts'
 import { CONNECTION_STATUS } from '../errors.ts'
+import type { InspectRules } from '../objections.ts'
+import type { OpcUaShadow } from '../shadow.ts'
 import { FATE, type Stream } from '../stream.ts'
 import { MODE, type OpcUaHost, type OpcUaTerms, type OpcUaWitness } from '../terms.ts'
 import { ChannelOpening } from './channel-opening.ts'
@@ -24,7 +26,7 @@ import { ChunkRelay, type RelayOwner } from './relay.ts'
 import { Requests } from './requests.ts'
 import { Responses } from './responses.ts'
 import { Sounding } from './sounding.ts'
-import { type InspectRules, InspectState, PHASE, PUBLISH } from './state.ts'
+import { InspectState, PHASE, PUBLISH } from './state.ts'
 
 /** Outstanding requests of one connection above which no more are read from its client. */
 const OUTSTANDING_HIGH = 512
@@ -49,8 +51,16 @@ export class InspectSession implements Session, RelayOwner {
   private next: { terms: OpcUaTerms; rules: InspectRules; limiter: RequestLimiter | null } | null = null
   private lastActivity: number
 
-  constructor(host: OpcUaHost, clock: Clock, terms: OpcUaTerms, rules: InspectRules, limiter: RequestLimiter | null) {
-    const state = new InspectState(host, clock, terms, rules, limiter)
+  /** @param shadow null: none judges beside; then it costs nothing */
+  constructor(
+    host: OpcUaHost,
+    clock: Clock,
+    terms: OpcUaTerms,
+    rules: InspectRules,
+    limiter: RequestLimiter | null,
+    shadow: OpcUaShadow | null = null,
+  ) {
+    const state = new InspectState(host, clock, terms, rules, limiter, shadow)
     const records = new Records(state)
     const refusals = new Refusals(state, records)
     this.state = state
@@ -90,9 +100,17 @@ export class InspectSession implements Session, RelayOwner {
   }
 
   /** Takes new terms between two messages: at once where the way of the bytes stays the same. */
-  adopt(terms: OpcUaTerms, rules: InspectRules, limiter: RequestLimiter | null): void {
+  adopt(
+    terms: OpcUaTerms,
+    rules: InspectRules,
+    limiter: RequestLimiter | null,
+    shadow: OpcUaShadow | null = null,
+  ): void {
     this.next = { terms, rules, limiter }
+    this.state.shadow = shadow
     this.adoptNext()
+    // A shadow changes no bytes: it need not wait.
+    if (this.next !== null) this.opening.compare(true)
   }
 
   private adoptNext(): void {
@@ -115,6 +133,7 @@ export class InspectSession implements Session, RelayOwner {
     if (state.blind && !next.terms.monitor) state.cut(CONNECTION_STATUS.badTcpMessageTypeInvalid, 'not OPC UA')
     else this.opening.reassess()
     if (this.records.gauge === -1) this.records.countChannel(1)
+    if (!state.stopped) this.opening.compare(true)
     if (state.cutting !== null) this.relay.finishCut()
   }
 

@@ -1,8 +1,11 @@
 /** What the records hear of an inspected connection: its counters and gauges, and its events. */
 import { REASON, WOULD_DENY } from '../../reason.ts'
 import { AT } from '../chunk.ts'
+import { isOfItem } from '../decide.ts'
 import { describeDenied, describeRequest } from '../describe.ts'
+import { listText } from '../objections.ts'
 import { FUNCTION, functionLabel } from '../services.ts'
+import type { FieldSource } from '../shadow.ts'
 import {
   CHANNEL_MODES,
   channelCell,
@@ -17,7 +20,7 @@ import { type InspectState, PHASE, PUBLISH } from './state.ts'
 /** Cells a function has: one a reason for denials, one a reason for would-denials. */
 export const VERDICTS = WOULD_DENY * 2
 
-export class Records {
+export class Records implements FieldSource {
   private readonly state: InspectState
   /** Cell of the gauge that this channel is counted in; -1: none. */
   gauge = -1
@@ -110,7 +113,7 @@ export class Records {
       const fields: OpcUaFields = { function: functionLabel(fn), request_id: state.up.request }
       if (at === -3 || state.mode > MODE.sign) return fields
       const body = o + AT.body
-      const denied = at === -2 && table !== undefined && table.denials.count > 0 && reason >= REASON.node
+      const denied = at === -2 && table !== undefined && table.denials.count > 0 && isOfItem(reason)
       return {
         ...(denied ? describeDenied(buf, body, end, table.denials) : describeRequest(buf, body, end, Math.max(at, -1))),
         ...fields,
@@ -127,8 +130,14 @@ export class Records {
     detail: string,
     more: (() => OpcUaFields) | null,
   ): void {
+    const fields = (): OpcUaFields => ({ ...this.fields(), ...more?.() })
+    this.state.host.reportOpcUa({ kind, reason, would, rule, fn, detail, fields })
+  }
+
+  /** What every event of the connection has. */
+  private fields(): OpcUaFields {
     const { state } = this
-    const fields = (): OpcUaFields => ({
+    return {
       endpoint_url: state.endpointUrl.slice(0, 256),
       ...(state.phase >= PHASE.open && state.policy !== null
         ? { security_policy: state.policy, security_mode: CHANNEL_MODES[state.mode] }
@@ -140,13 +149,12 @@ export class Records {
       server_certificate: state.serverCertificate,
       session: state.sessionName,
       user: state.userName,
-      ...more?.(),
-    })
-    state.host.reportOpcUa({ kind, reason, would, rule, fn, detail, fields })
+    }
   }
-}
 
-export const listText = (list: ReadonlySet<string>): string => {
-  const texts = [...list]
-  return texts.length > 4 ? `${texts.slice(0, 4).join(', ')} …` : texts.join(', ')
+  /** Of the request at hand. */
+  shadowFields(): OpcUaFields {
+    const { up, phase } = this.state
+    return { ...this.fields(), ...(phase >= PHASE.channel ? { request_id: up.request } : {}) }
+  }
 }

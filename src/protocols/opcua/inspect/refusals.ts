@@ -27,10 +27,10 @@ export class Refusals {
 
   /** Counts a chunk of a message. @returns whether the message may still be of that size */
   withinLimits(stream: Stream, size: number): boolean {
-    const { state } = this
+    const { terms } = this.state
     stream.chunks++
     stream.bytes += size - AT.body
-    return stream.chunks <= state.terms.chunks && stream.bytes <= state.terms.messageBytes
+    return stream.chunks <= terms.chunks && stream.bytes <= terms.messageBytes
   }
 
   tooLarge(stream: Stream, length: number): number {

@@ -57,7 +57,7 @@ export class Requests {
     const { state } = this
     const { up, channelRules, outstanding, mode, channel, token, signature, exchanges, context } = state
     if (state.phase !== PHASE.channel || channelRules === null || up.open || up.renumbering) return o
-    if (state.limiter !== null || state.terms.gate[0] !== 0 || mode > MODE.sign) return o
+    if (state.limiter !== null || state.shadow !== null || state.terms.gate[0] !== 0 || mode > MODE.sign) return o
     if (state.terms.monitor && state.refused !== REASON.allow) return o
     const { table } = channelRules
     const { cells, requests, rules, pending } = state.terms.counters
@@ -126,7 +126,14 @@ export class Requests {
     } else if (request !== up.request) {
       return this.refusals.malformed(up, here - o, 'chunks of two messages are interleaved')
     }
-    if (!this.refusals.withinLimits(up, size)) {
+    const fits = this.refusals.withinLimits(up, size)
+    if (state.shadow !== null) {
+      const fn = first
+        ? functionOfRequest(typeIdAt(buf, o + AT.body, Math.min(here, o + size - state.signature)))
+        : up.fn
+      state.shadow.sized(up.chunks, up.bytes, fits, fn, this.records)
+    }
+    if (!fits) {
       if (waits) state.limiter?.release()
       return this.refusals.tooLarge(up, here - o)
     }
@@ -172,9 +179,8 @@ export class Requests {
    */
   private decide(buf: Uint8Array, o: number, here: number, size: number, typeId: number, counted: boolean): number {
     const { state } = this
-    const { up, context, exchanges } = state
-    const rules = state.channelRules as ChannelRules
-    const { table } = rules
+    const { up, context, exchanges, shadow } = state
+    const { table } = state.channelRules as ChannelRules
     const uncount = (fate: number): number => {
       if (counted && fate !== FATE.pass && fate !== FATE.gather) state.limiter?.release()
       return fate
@@ -183,21 +189,31 @@ export class Requests {
     const shut = this.shut(typeId, buf, o, here)
     if (shut !== FATE.pass) return uncount(shut)
     const verdict = table.service(typeId)
-    if (exchanges !== null && context !== null && exchanges.needsRequest(verdict, typeId, context)) {
-      if (here - o === size && !up.open) {
-        // All of it is at hand: where it may go on as it is, it is not copied.
-        const end = o + size - state.signature
-        const whole = table.decide(buf, o + AT.body, end, context)
-        if (whole === REASON.allow) return uncount(this.admitWhole(buf, o + AT.body, end, whole, counted))
+    const end = Math.min(here, o + size - state.signature)
+    const whole = here - o === size && !up.open
+    const needed = exchanges !== null && context !== null && exchanges.needsRequest(verdict, typeId, context)
+    if (context !== null && (needed || shadow?.needsBody(typeId) === true)) {
+      // All of it is at hand: where it may go on as it is, it is not copied.
+      if (whole && table.decide(buf, o + AT.body, end, context) === REASON.allow) {
+        shadow?.judge(typeId, buf, o + AT.body, end, true, context)
+        const fate = this.admitWhole(buf, o + AT.body, end, REASON.allow, counted)
+        if (fate === FATE.pass) this.identify(buf, o + AT.body, end)
+        return uncount(fate)
       }
       this.countedEarly = counted
       return FATE.gather
     }
-    if (verdict !== REASON.allow) return uncount(this.denyService(buf, o, here, size, typeId))
-    const end = Math.min(here, o + size - state.signature)
+    shadow?.judge(typeId, buf, o + AT.body, end, whole, context)
+    if (verdict !== REASON.allow) return uncount(this.denyService(buf, o, end, typeId))
     const fate = this.admit(buf, o, end, counted)
-    if (fate === FATE.pass && here - o === size && !up.open) this.identify(buf, o + AT.body, end)
+    if (fate === FATE.pass && whole) this.identify(buf, o + AT.body, end)
     return uncount(fate)
+  }
+
+  /** Tells the shadow policy what becomes of the request that it has judged, or would where the conduit enforces. */
+  private settle(verdict: number): void {
+    const { shadow, channelRules } = this.state
+    if (shadow !== null && channelRules !== null) shadow.settle(verdict, channelRules.table.denials, this.records)
   }
 
   /** Notes for the records what a session is called, and who says that it is theirs. The password is not looked at. */
@@ -208,14 +224,13 @@ export class Requests {
     else if (fn === ACTIVATE_SESSION) state.userName = shown(readActivateRequest(buf, at, end)?.user.userName)
   }
 
-  /** A service that the rules do not allow. */
-  private denyService(buf: Uint8Array, o: number, here: number, size: number, typeId: number): number {
+  /** A service that the rules do not allow. @param end of what is there of its body */
+  private denyService(buf: Uint8Array, o: number, end: number, typeId: number): number {
     const { state } = this
     const rules = state.channelRules as ChannelRules
     const { table } = rules
     const { rule } = table
     const fn = functionOfRequest(typeId)
-    const end = Math.min(here, o + size - state.signature)
     let reason: number = REASON.service
     let detail = table.explain(reason, rule, typeId)
     if (fn === FUNCTION.unknown) detail = typeId === NO_TYPE_ID ? 'no service of namespace 0' : `no service: ${typeId}`
@@ -226,6 +241,7 @@ export class Requests {
         : 'allowed on a channel of other security or with another certificate'
       this.records.downgrade(`${functionLabel(fn)} on a channel of the mode ${CHANNEL_MODES[state.mode]}`)
     }
+    this.settle(reason)
     const fate = this.denyRequest(buf, o, end, reason, rule, fn, detail)
     return fate === FATE.pass ? this.note(fn, state.clock.us) : fate
   }
@@ -247,9 +263,13 @@ export class Requests {
       this.records.reportRequest(table.wouldReason, true, wouldRule, up.fn, '', buf, o, end, table.wouldAt)
     }
     if (state.refused !== REASON.allow && cell === REASON.allow) cell = WOULD_DENY + state.refused
+    let over = false
     if (!counted && state.limiter !== null && !state.limiter.acquire(state.clock.us, state.terms.monitor)) {
       const detail = 'over a limit of requests'
+      // Where nothing can be answered it would wait.
+      over = state.mode === MODE.none
       if (!state.terms.monitor) {
+        this.settle(REASON.rate)
         return this.denyRequest(buf, o, end, REASON.rate, rule, up.fn, detail, STATUS.badTooManyOperations)
       }
       if (cell === REASON.allow) {
@@ -265,6 +285,7 @@ export class Requests {
     // A Publish waits for as long as nothing happens: it is not what a limit of requests in flight is meant for.
     if (up.fn === PUBLISH) state.limiter?.release()
     if (!partly) this.records.count(up.fn, cell, rule)
+    if (state.shadow !== null) this.settle(over ? REASON.rate : partly ? VERDICT.partly : REASON.allow)
     return FATE.pass
   }
 
@@ -308,13 +329,16 @@ export class Requests {
       up.chunks = 0
       up.bytes = 0
       const rule = (state.channelRules as ChannelRules).hidden
+      state.shadow?.hidden(FUNCTION.encrypted, this.records)
       this.records.count(
         FUNCTION.encrypted,
         state.refused === REASON.allow ? REASON.allow : WOULD_DENY + state.refused,
         rule,
       )
     }
-    if (!this.refusals.withinLimits(up, size)) return this.refusals.tooLarge(up, here - o)
+    const fits = this.refusals.withinLimits(up, size)
+    state.shadow?.sized(up.chunks, up.bytes, fits, FUNCTION.encrypted, this.records)
+    if (!fits) return this.refusals.tooLarge(up, here - o)
     up.open = buf[o + 3] === CHUNK.intermediate
     return FATE.pass
   }
@@ -328,13 +352,23 @@ export class Requests {
     const counted = this.countedEarly
     // What describes the request expects a chunk's head before it.
     const o = at - AT.body
+    const typeId = typeIdAt(body, at, end)
+    const flat = table.service(typeId) !== VERDICT.body
     const verdict = table.decide(body, at, end, context)
+    state.shadow?.judge(typeId, body, at, end, true, context)
     const partly = verdict === VERDICT.partly
+    if (flat && verdict !== REASON.allow) {
+      // It was gathered for the shadow policy alone.
+      if (this.denyService(body, o, end, typeId) === FATE.pass) this.passNoted(body, at, end)
+      else if (counted) state.limiter?.release()
+      return
+    }
     if (partly || verdict !== REASON.allow) {
       const reason = partly ? table.denials.reason(0) : verdict
       const { rule } = table
       const detail = verdict === REASON.malformed ? bodyFaultText(table.fault) : table.explain(reason, rule)
       const whole = !partly || state.mode !== MODE.none || state.terms.monitor
+      if (whole) this.settle(partly && state.mode === MODE.none ? VERDICT.partly : reason)
       if (!whole) {
         this.records.count(up.fn, reason, rule)
         this.records.reportRequest(reason, false, rule, up.fn, detail, body, o, end, -2)
@@ -343,9 +377,7 @@ export class Requests {
         return
       } else {
         this.note(up.fn, state.clock.us)
-        // Passed all the same: what it brings is learnt.
-        exchanges.send(up.request, table, REASON.allow, body, at, end, context)
-        this.relay.forwardWhole(up)
+        this.passNoted(body, at, end)
         return
       }
     }
@@ -353,18 +385,30 @@ export class Requests {
     if (fate !== FATE.pass) {
       if (counted) state.limiter?.release()
     } else if (partly) this.relay.emit(up, exchanges.out.written())
-    else this.relay.forwardWhole(up)
+    else {
+      this.identify(body, at, end)
+      this.relay.forwardWhole(up)
+    }
+  }
+
+  /** A whole request that passes though it would be denied: what it brings is learnt. */
+  private passNoted(body: Uint8Array, at: number, end: number): void {
+    const { up, exchanges, context, channelRules } = this.state
+    if (exchanges === null || context === null || channelRules === null) return
+    exchanges.send(up.request, channelRules.table, REASON.allow, body, at, end, context)
+    this.relay.forwardWhole(up)
   }
 
   /** A whole request, all or some of which (`VERDICT.partly`) the rules allow: what its answer brings is waited for. */
   private admitWhole(body: Uint8Array, at: number, end: number, verdict: number, counted: boolean): number {
     const { state } = this
     const { up, exchanges, context } = state
-    const { table } = state.channelRules as ChannelRules
+    const { table, inner } = state.channelRules as ChannelRules
     if (exchanges === null || context === null) return FATE.stop
     const o = at - AT.body
     const sent = exchanges.send(up.request, table, verdict, body, at, end, context)
-    if (sent === SEND.refuse && !state.terms.monitor) {
+    // What is remembered for the shadow policy alone denies nothing.
+    if (sent === SEND.refuse && inner && !state.terms.monitor) {
       const { status, reason } = exchanges
       return this.denyRequest(body, o, end, reason, table.rule, up.fn, 'too much is outstanding', status)
     }

@@ -1,5 +1,6 @@
 /** Responses on a channel that is open: one passes if it answers an outstanding request, in the service's own type. */
 import { REASON } from '../../reason.ts'
+import type { ChannelRules } from '../channel-rules.ts'
 import { AT, CHUNK, MESSAGE, messageSize, messageType, typeIdAt, typeIdLength, u32 } from '../chunk.ts'
 import { CONNECTION_STATUS } from '../errors.ts'
 import { SEND } from '../exchanges.ts'
@@ -171,7 +172,9 @@ export class Responses {
     const { down, exchanges } = state
     if (exchanges === null) return
     const sent = exchanges.answer(down.request, body, at, end)
-    if (state.through || sent === SEND.asItIs) this.relay.forwardWhole(down)
+    // What is remembered for the shadow policy alone denies nothing.
+    const { inner } = state.channelRules as ChannelRules
+    if (state.through || sent === SEND.asItIs || !inner) this.relay.forwardWhole(down)
     else if (sent === SEND.rewritten && state.mode === MODE.none) this.relay.emit(down, exchanges.out.written())
     else if (state.mode === MODE.none) {
       const handle = u32(body, at + typeIdLength(body, at) + 8)

@@ -88,8 +88,11 @@ export class Sounding {
     }
     if (!this.mayHide()) {
       const detail = 'neither a known service nor encrypted as the policy allows it'
-      if (!this.refusals.refuseChannel(REASON.security, detail, CONNECTION_STATUS.badSecurityModeRejected))
+      const may = this.refusals.refuseChannel(REASON.security, detail, CONNECTION_STATUS.badSecurityModeRejected)
+      if (!may) {
+        state.shadow?.refused({ ...state.facts, mode: MODE.signAndEncrypt }, REASON.security, this.records)
         return FATE.stop
+      }
     }
     const shut = late ? FATE.pass : this.requests.shut(0, buf, o, here)
     if (shut !== FATE.pass) return shut
@@ -138,6 +141,9 @@ export class Sounding {
       this.open = false
       return FATE.pass
     }
-    return this.opening.settleMode(MODE.signAndEncrypt) ? this.responses.hiddenResponse(buf, o) : FATE.stop
+    if (!this.opening.settleMode(MODE.signAndEncrypt)) return FATE.stop
+    // The request that this answers has passed before anybody knew what it was.
+    this.state.shadow?.hidden(FUNCTION.encrypted, this.records)
+    return this.responses.hiddenResponse(buf, o)
   }
 }

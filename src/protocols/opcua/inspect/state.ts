@@ -3,20 +3,15 @@ import { REASON } from '../../reason.ts'
 import type { Clock, RequestLimiter } from '../../session.ts'
 import type { ChannelRules, PairRules } from '../channel-rules.ts'
 import { AT, u32 } from '../chunk.ts'
-import type { Exchanges } from '../exchanges.ts'
+import { Exchanges } from '../exchanges.ts'
+import { type ChannelFacts, type InspectRules, toInspected } from '../objections.ts'
 import { Outstanding } from '../outstanding.ts'
 import type { OpcUaSecurityPolicy } from '../security.ts'
 import { functionOfRequest, REQUEST } from '../services.ts'
-import type { SessionContext } from '../session-context.ts'
+import { SessionContext } from '../session-context.ts'
+import type { OpcUaShadow } from '../shadow.ts'
 import { Stream } from '../stream.ts'
 import { MODE, type OpcUaHost, type OpcUaTerms, VISIBILITY } from '../terms.ts'
-
-/** The rules for a pair of addresses: for a client that connects, and for a server that does (RHE). */
-export interface InspectRules {
-  pair: PairRules
-  /** null: this server may not open connections to that client. */
-  reverse: PairRules | null
-}
 
 /** What comes next on the connection. */
 export const PHASE = { hello: 0, acknowledge: 1, open: 2, opening: 3, channel: 4, closed: 5 } as const
@@ -34,6 +29,8 @@ export class InspectState {
   terms: OpcUaTerms
   rules: InspectRules
   limiter: RequestLimiter | null
+  /** null: no policy judges beside. */
+  shadow: OpcUaShadow | null
 
   readonly up = new Stream(true)
   readonly down = new Stream(false)
@@ -83,12 +80,20 @@ export class InspectState {
   exchanges: Exchanges | null = null
   context: SessionContext | null = null
 
-  constructor(host: OpcUaHost, clock: Clock, terms: OpcUaTerms, rules: InspectRules, limiter: RequestLimiter | null) {
+  constructor(
+    host: OpcUaHost,
+    clock: Clock,
+    terms: OpcUaTerms,
+    rules: InspectRules,
+    limiter: RequestLimiter | null,
+    shadow: OpcUaShadow | null,
+  ) {
     this.host = host
     this.clock = clock
     this.terms = terms
     this.rules = rules
     this.limiter = limiter
+    this.shadow = shadow
     this.through = terms.monitor
     this.phaseSince = clock.ms
   }
@@ -106,6 +111,24 @@ export class InspectState {
   /** Nothing more is judged. */
   get stopped(): boolean {
     return this.cutting !== null || this.blind
+  }
+
+  get facts(): ChannelFacts {
+    const { endpointUrl, reversed, policy, mode, certificate, serverCertificate } = this
+    return { endpointUrl, reversed, policy, mode, certificate, serverCertificate }
+  }
+
+  /** What the policy would do to the channel where it enforces: one of `REASON`. */
+  get strictly(): number {
+    const { terms, rules } = this
+    return terms.monitor ? (toInspected(terms, rules, this.facts)?.reason ?? REASON.allow) : REASON.allow
+  }
+
+  /** Notes from here on what rules want remembered. What is under way is settled with what there is. */
+  remember(): void {
+    if (this.channelRules?.inner !== true && this.shadow?.inner !== true) return
+    this.exchanges ??= new Exchanges(null)
+    this.context ??= new SessionContext()
   }
 
   enter(phase: number): void {

@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto'
 import { REASON } from '../../reason.ts'
 import { CHUNK, MAX_HELLO, MESSAGE, u32 } from '../chunk.ts'
+import type { ChannelFacts } from '../objections.ts'
 import { type Certificate, readCertificate, splitChain } from '../security/certificate.ts'
 import {
   MAX_OPEN_CHUNK,
@@ -22,6 +23,7 @@ import {
   type OpcUaSecurityMode,
   type OpcUaSecurityPolicy,
 } from '../security.ts'
+import { MODE } from '../terms.ts'
 import { Channel, isSecured, MAX_CHUNK } from './channel.ts'
 import { ChunkReader, type ChunkSink } from './chunk-reader.ts'
 import {
@@ -72,6 +74,15 @@ const DENIED = STATUS_CODE.BadSecurityChecksFailed
 export class Front implements ChunkSink {
   readonly channel = new Channel()
   phase: Phase = 'hello'
+  /** What is known of the client's channel, before there is one as well. */
+  readonly facts: ChannelFacts = {
+    endpointUrl: '',
+    reversed: false,
+    policy: null,
+    mode: MODE.undecided,
+    certificate: '',
+    serverCertificate: '',
+  }
   private readonly owner: FrontOwner
   private readonly reader = new ChunkReader(this)
   private receiveSize = MAX_CHUNK
@@ -148,6 +159,7 @@ export class Front implements ChunkSink {
       this.refuse(STATUS_CODE.BadConnectionRejected, REASON.malformed, 'a malformed Hello')
       return
     }
+    this.facts.endpointUrl = hello.endpointUrl
     const { endpointUrls } = this.owner.terms
     if (endpointUrls !== null && !endpointUrls.has(hello.endpointUrl)) {
       this.refuse(STATUS_CODE.BadTcpEndpointUrlInvalid, REASON.security, `endpoint URL ${hello.endpointUrl}`)
@@ -220,6 +232,7 @@ export class Front implements ChunkSink {
 
   private mayUse(name: OpcUaSecurityPolicy): boolean {
     const { terms } = this.owner
+    this.facts.policy = name
     // None is there for discovery, which the rules see to.
     if (name === 'None' || terms.securityPolicies.has(name)) return true
     if (terms.monitor && !DEPRECATED_POLICIES.includes(name)) {
@@ -259,6 +272,7 @@ export class Front implements ChunkSink {
       this.refuse(DENIED, REASON.security, `client certificate ${leaf.thumbprintHex}: ${status}`)
       return undefined
     }
+    this.facts.certificate = leaf.thumbprintHex
     if (!owner.knowsCertificate(leaf.thumbprintHex)) {
       this.refuse(DENIED, REASON.security, `no rule for client certificate ${leaf.thumbprintHex}`)
       return undefined
@@ -302,6 +316,7 @@ export class Front implements ChunkSink {
       return false
     }
     const name = OPCUA_SECURITY_MODES[mode - 1]
+    if (!renews) this.facts.mode = mode - 1
     if (!secured || renews || owner.terms.securityModes.has(name)) return true
     if (owner.terms.monitor) {
       owner.onWouldRefuse(`message security mode ${name}`)

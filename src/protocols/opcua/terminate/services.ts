@@ -53,6 +53,8 @@ export interface Refusal {
   status: number
   reason: number
   detail: string
+  /** It is the policy that has something against it, and not the protocol. */
+  byPolicy?: true
 }
 
 /** A session that is being made. */
@@ -399,7 +401,7 @@ export class SessionServices {
     }
     let would: Refusal | null = null
     if (!userTokens.has(type)) {
-      would = refused('BadIdentityTokenRejected', `user identity token ${TYPE_NAMES[type]}`)
+      would = { ...refused('BadIdentityTokenRejected', `user identity token ${TYPE_NAMES[type]}`), byPolicy: true }
       if (!monitor) return would
     }
     if (type === TOKEN_TYPE.Anonymous) return { token: null, would }

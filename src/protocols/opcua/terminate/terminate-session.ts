@@ -16,9 +16,11 @@ import { describeDenied, describeRequest } from '../describe.ts'
 import { Exchanges, SEND } from '../exchanges.ts'
 import { isRefusal, writeResponseHeader, writeServiceFault } from '../headers.ts'
 import { namespaceArrayOf, writeNamespaceRead } from '../namespaces.ts'
+import { type Objection, toTerminated } from '../objections.ts'
 import { spliceResponse } from '../rewrite.ts'
 import { functionLabel, functionOfRequest, isResponse, REQUEST, SERVICE_FAULT, serviceOf } from '../services.ts'
 import { SessionContext } from '../session-context.ts'
+import type { FieldSource, OpcUaShadow } from '../shadow.ts'
 import {
   channelCell,
   type OpcUaFields,
@@ -32,7 +34,7 @@ import { Front, type FrontOwner } from './front.ts'
 import { Link, type LinkOwner } from './link.ts'
 import { type ClientHello, type Hello, writeCloseSession, writeError } from './messages.ts'
 import type { OpenGuard } from './open-guard.ts'
-import { type Activating, type Creating, least, type Refusal, SessionServices } from './services.ts'
+import { type Activating, type Creating, least, REWRITTEN, type Refusal, SessionServices } from './services.ts'
 import type { SessionStore } from './session-store.ts'
 import { KIND, MAX_OUTSTANDING, Slots } from './slots.ts'
 import { STATUS_CODE, statusName } from './status.ts'
@@ -108,7 +110,7 @@ interface Held {
   fresh: boolean
 }
 
-export class TerminateSession implements Session, FrontOwner, LinkOwner {
+export class TerminateSession implements Session, FrontOwner, LinkOwner, FieldSource {
   terms: TerminateTerms
   /** Sees all messages; null: nobody wants to. */
   private witness: OpcUaWitness | null = null
@@ -120,6 +122,10 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
   private readonly store: SessionStore
   private pairRules: PairRules
   private limiter: RequestLimiter | null
+  /** null: no policy judges beside. */
+  private shadow: OpcUaShadow | null
+  /** The request at hand waits to be whole before the shadow policy judges it. */
+  private besideLater = false
   private rules: ChannelRules
   private readonly front: Front
   private readonly link: Link
@@ -156,6 +162,7 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
   /**
    * @param rules of the pair of addresses
    * @param peer the client's address
+   * @param shadow null: none judges beside; then it costs nothing
    */
   constructor(
     host: TerminateHost,
@@ -166,6 +173,7 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
     shared: TerminateShared,
     peer: string,
     limiter: RequestLimiter | null,
+    shadow: OpcUaShadow | null = null,
   ) {
     this.host = host
     this.clock = clock
@@ -176,6 +184,7 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
     this.peer = peer
     this.pairRules = rules
     this.limiter = limiter
+    this.shadow = shadow
     this.front = new Front(this)
     this.link = new Link(this)
     this.services = new SessionServices(
@@ -280,7 +289,12 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
     return awaited
   }
 
-  adopt(terms: TerminateTerms, rules: PairRules, limiter: RequestLimiter | null): void {
+  adopt(
+    terms: TerminateTerms,
+    rules: PairRules,
+    limiter: RequestLimiter | null,
+    shadow: OpcUaShadow | null = null,
+  ): void {
     const moved = this.channelAt !== -1
     this.uncountChannel()
     this.terms.counters.cells[this.terms.counters.sessions] -= this.held.size
@@ -289,6 +303,7 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
     this.terms = terms
     this.pairRules = rules
     this.limiter = limiter
+    this.shadow = shadow
     this.services.terms = terms
     this.exchanges.subscriptionLimit = terms.subscriptionsPerSession
     this.terms.counters.cells[this.terms.counters.sessions] += this.held.size
@@ -299,6 +314,7 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
     this.rules = this.rulesOfChannel()
     const why = this.objection()
     if (why !== '') this.cut(STATUS_CODE.BadSecurityChecksFailed, why)
+    else this.compareChannel(true)
   }
 
   /** @param witness sees all messages from now on; null: nobody */
@@ -471,6 +487,29 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
     this.countChannel()
     this.tellChannel('opened', REASON.allow, false, '')
     this.tellWitness()
+    this.compareChannel(false)
+  }
+
+  /** Asks the shadow policy about a channel that is open. @param anew another one has been asked before */
+  private compareChannel(anew: boolean): void {
+    const { shadow, link, terms } = this
+    if (shadow === null) return
+    const { facts } = this.front
+    facts.serverCertificate = link.channel.peer?.thumbprintHex ?? ''
+    const reason = terms.monitor ? (this.objectionInForce()?.reason ?? REASON.allow) : REASON.allow
+    shadow.opened({ ...facts }, reason, this, anew)
+  }
+
+  /** The same of one that ends: where it is the policy that has something against it. */
+  private compareRefused(): void {
+    const { shadow } = this
+    if (shadow === null || this.channelAt !== -1) return
+    const objection = this.objectionInForce()
+    if (objection !== null) shadow.refused({ ...this.front.facts }, objection.reason, this)
+  }
+
+  private objectionInForce(): Objection | null {
+    return toTerminated(this.terms, { pair: this.pairRules, reverse: null }, this.front.facts)
   }
 
   private rulesOfChannel(): ChannelRules {
@@ -499,12 +538,9 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
       this.finish(this.ending)
       return
     }
-    this.tellChannel(
-      'channel',
-      status === STATUS_CODE.BadSecurityChecksFailed ? REASON.security : REASON.state,
-      false,
-      why,
-    )
+    const security = status === STATUS_CODE.BadSecurityChecksFailed
+    this.tellChannel('channel', security ? REASON.security : REASON.state, false, why)
+    if (security) this.compareRefused()
     this.sayError(status, 'The connection to the server cannot be used.')
     this.finish(why)
   }
@@ -520,6 +556,7 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
   private refuse(status: number, reason: number, why: string): void {
     if (this.ending !== '') return
     this.tellChannel('channel', reason, false, why)
+    if (reason === REASON.security) this.compareRefused()
     this.cut(status, why)
   }
 
@@ -594,14 +631,16 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
     }
     if (first) {
       request.begin(requestId)
-      this.beginRequest(plain, bodyStart, bodyEnd)
+      this.beginRequest(plain, bodyStart, bodyEnd, final === CHUNK.final)
       if (this.ending !== '') return false
     }
     this.witness?.sawChunk(true, requestId, final, plain, bodyStart, bodyEnd, this.lastContext.aliases)
     request.chunks++
     const bytes = request.bytes + bodyEnd - bodyStart
-    if (request.state !== FLOW.drop && (bytes > this.terms.messageBytes || request.chunks > this.terms.chunks)) {
-      this.tooLarge(plain, bodyStart, bodyEnd)
+    if (request.state !== FLOW.drop) {
+      const fits = bytes <= this.terms.messageBytes && request.chunks <= this.terms.chunks
+      this.shadow?.sized(request.chunks, bytes, fits, functionOfRequest(Math.max(0, request.typeId)), this)
+      if (!fits) this.tooLarge(plain, bodyStart, bodyEnd)
     }
     if (request.state === FLOW.pass) this.passRequest(final, plain, bodyStart, bodyEnd)
     else if (request.state === FLOW.gather) this.gatherRequest(final, plain, bodyStart, bodyEnd)
@@ -641,8 +680,8 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
   /** Of the request that is being begun. */
   private handle = 0
 
-  /** Decides what is done with a message, by its first chunk. */
-  private beginRequest(plain: Uint8Array, from: number, to: number): void {
+  /** Decides what is done with a message, by its first chunk. @param whole whether that is all of it */
+  private beginRequest(plain: Uint8Array, from: number, to: number, whole: boolean): void {
     const { request, cursor, token, terms } = this
     request.state = FLOW.drop
     const typeId = typeIdAt(plain, from, to)
@@ -665,7 +704,11 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
       this.deny(STATUS_CODE.BadUserAccessDenied, REASON.evidence, -1, why, this.handle, plain, from, to)
       return
     }
-    if (this.limiter !== null && !this.limiter.acquire(this.clock.us, terms.monitor)) {
+    this.besideLater = false
+    const over = this.limiter !== null && !this.limiter.acquire(this.clock.us, terms.monitor)
+    if (over) {
+      this.judgeBeside(typeId, plain, from, to, whole)
+      this.settleBeside(REASON.rate)
       if (!terms.monitor) {
         this.deny(
           STATUS_CODE.BadServerTooBusy,
@@ -682,7 +725,7 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
       this.wouldDeny(REASON.rate, -1, 'over a limit of requests', plain, from, to)
     }
     request.limited = this.limiter !== null
-    const kind = this.decide(typeId, plain, from, to)
+    const kind = this.decide(typeId, plain, from, to, whole, over)
     if (kind === -1) {
       this.letGo()
       return
@@ -710,27 +753,31 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
    * The decision on a service.
    * @returns how it is carried; -1 where it was denied, which is then told and answered
    */
-  private decide(typeId: number, plain: Uint8Array, from: number, to: number): number {
-    const { table, discoveryOnly } = this.rules
+  private decide(
+    typeId: number,
+    plain: Uint8Array,
+    from: number,
+    to: number,
+    whole: boolean,
+    settled: boolean,
+  ): number {
+    const { table } = this.rules
     const verdict = table.service(typeId)
     const { rule, wouldRule, wouldReason } = table
+    if (this.shadow !== null && !settled) {
+      this.besideLater = this.besideWaits(typeId, verdict, whole)
+      if (this.besideLater && verdict !== REASON.allow && verdict !== VERDICT.body) return KIND.exchange
+      if (!this.besideLater) {
+        this.judgeBeside(typeId, plain, from, to, whole)
+        this.settleBeside(verdict === REASON.allow ? verdict : this.reasonOf(verdict, typeId))
+      }
+    }
     if (verdict === REASON.allow || verdict === VERDICT.body) {
       if (verdict === REASON.allow && wouldRule !== -1) {
         this.wouldDeny(wouldReason, wouldRule, table.explain(wouldReason, wouldRule, typeId), plain, from, to)
       } else if (verdict === REASON.allow) this.allowed(typeId, rule)
     } else {
-      const elsewhere = this.rules.elsewhere(typeId)
-      const reason = elsewhere ? REASON.security : verdict
-      const why = elsewhere
-        ? 'allowed on channels of another security policy, mode or certificate'
-        : table.explain(verdict, rule, typeId)
-      if (!this.terms.monitor) {
-        const status =
-          discoveryOnly || elsewhere ? STATUS_CODE.BadSecurityModeInsufficient : STATUS_CODE.BadUserAccessDenied
-        this.deny(status, reason, rule, why, this.handle, plain, from, to)
-        return -1
-      }
-      this.wouldDeny(reason, rule, why, plain, from, to)
+      if (!this.denyService(typeId, verdict, plain, from, to)) return -1
     }
     switch (typeId) {
       case REQUEST.GetEndpoints:
@@ -744,9 +791,66 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
       case REQUEST.CloseSession:
         return KIND.closeSession
       default:
+        if (this.besideLater) return KIND.exchange
         return this.exchanges.needsRequest(verdict, typeId, this.contextOf(plain)) ? KIND.exchange : KIND.pass
     }
   }
+
+  /** Why a service is denied, whose verdict the table has given. */
+  private reasonOf(verdict: number, typeId: number): number {
+    return this.rules.elsewhere(typeId) ? REASON.security : verdict
+  }
+
+  /** A service that the rules do not allow. @returns whether it passes all the same, since the conduit monitors */
+  private denyService(typeId: number, verdict: number, buf: Uint8Array, at: number, end: number): boolean {
+    const { table, discoveryOnly } = this.rules
+    const { rule } = table
+    const reason = this.reasonOf(verdict, typeId)
+    const elsewhere = reason !== verdict
+    const why = elsewhere
+      ? 'allowed on channels of another security policy, mode or certificate'
+      : table.explain(verdict, rule, typeId)
+    if (this.terms.monitor) {
+      this.wouldDeny(reason, rule, why, buf, at, end)
+      return true
+    }
+    const status =
+      discoveryOnly || elsewhere ? STATUS_CODE.BadSecurityModeInsufficient : STATUS_CODE.BadUserAccessDenied
+    this.deny(status, reason, rule, why, this.handle, buf, at, end)
+    return false
+  }
+
+  // --------------------------------------------------------------------------------------------------------- shadow
+
+  /**
+   * Whether the shadow policy judges the request that is being begun later, when all of it is there.
+   * @param verdict of `RuleTable.service`, @param whole whether all of it is there already
+   */
+  private besideWaits(typeId: number, verdict: number, whole: boolean): boolean {
+    // Whose session it is, is judged with the whole of it.
+    if (verdict === VERDICT.body || (verdict === REASON.allow && typeId === REQUEST.ActivateSession)) return true
+    return !whole && !REWRITTEN.has(typeId) && this.shadow?.needsBody(typeId) === true
+  }
+
+  private judgeBeside(typeId: number, buf: Uint8Array, at: number, end: number, whole: boolean): void {
+    this.shadow?.judge(typeId, buf, at, end, whole, this.contextOf(buf))
+  }
+
+  /** Tells the shadow policy what becomes of the request that it has judged, or would where the conduit enforces. */
+  private settleBeside(verdict: number): void {
+    this.shadow?.settle(verdict, this.rules.table.denials, this)
+  }
+
+  shadowFields(): OpcUaFields {
+    const { requestId } = this.request
+    const { lastHeld: held } = this
+    return {
+      ...this.channelFields(),
+      ...(this.channelAt === -1 ? {} : { request_id: requestId, session: held?.name, user: held?.user || undefined }),
+    }
+  }
+
+  // ------------------------------------------------------------------------------------------------------- requests
 
   private passRequest(final: number, plain: Uint8Array, from: number, to: number): void {
     const id = this.slots.idOf(this.request.slot)
@@ -785,7 +889,13 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
         return
       }
       case REQUEST.ActivateSession: {
+        if (this.besideLater) this.judgeBeside(REQUEST.ActivateSession, buf, at, end, true)
         const made = services.activateRequest(buf, at, end)
+        const against = 'status' in made ? made : made.would
+        // What the protocol forbids is refused by any policy.
+        if (this.besideLater && (against === null || against.byPolicy)) {
+          this.settleBeside(against?.reason ?? REASON.allow)
+        }
         if ('status' in made) {
           this.refuseRequest(made, buf, at, end)
           return
@@ -814,6 +924,18 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner {
     const typeId = this.request.typeId
     const byBody = table.service(typeId) === VERDICT.body
     if (byBody) verdict = table.decide(buf, at, end, context)
+    if (this.besideLater) {
+      this.judgeBeside(typeId, buf, at, end, true)
+      this.settleBeside(byBody || verdict === REASON.allow ? verdict : this.reasonOf(verdict, typeId))
+    }
+    if (!byBody && verdict !== REASON.allow && this.besideLater) {
+      // It was gathered for the shadow policy alone.
+      if (!this.denyService(typeId, verdict, buf, at, end)) {
+        this.letGo()
+        return
+      }
+      verdict = REASON.allow
+    }
     if (verdict !== REASON.allow && this.terms.monitor) {
       const partly = verdict === VERDICT.partly
       const reason = partly ? table.denials.reason(0) : verdict
