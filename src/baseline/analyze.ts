@@ -12,7 +12,14 @@ import { type Decision, type OpenDecision, openDecisions, spanOf } from './decis
 import { ruleNode } from './draft.ts'
 import { tableOf } from './function-tables.ts'
 import { isAboutOpcUa } from './opcua-assess.ts'
-import { type SightedGrant, sightedGrant, sightedRuleNode, sightedRules, sightedStanding } from './opcua-sighted.ts'
+import {
+  decidedGrants,
+  type SightedGrant,
+  sightedGrant,
+  sightedRuleNode,
+  sightedRules,
+  sightedStanding,
+} from './opcua-sighted.ts'
 import { type Grant, namesIn, opcuaPlaceOf, placeOf, ruleLines } from './patch.ts'
 import { rangeText } from './ranges.ts'
 import { type Rank, rank } from './rank.ts'
@@ -44,8 +51,8 @@ export interface Choice {
   /** The rule that would allow it, as lines of the document, and what is granted by it; null: no rule can. */
   lines: string[] | null
   grants: Grant[]
-  /** The same of OPC UA; null: nothing. */
-  opcua: SightedGrant | null
+  /** The same of OPC UA. */
+  opcua: SightedGrant[]
   /** Why no rule can. */
   obstacle: string | null
 }
@@ -145,9 +152,7 @@ export function analyze(input: AnalyzeInput): Analysis {
 /** Whether the evidence shows what an item of the baseline is about. */
 const isOf = (item: OpenDecision, one: Sighting): boolean =>
   item.client === one.client &&
-  (item.services === undefined
-    ? one.protocol === 'modbus'
-    : one.protocol === 'opcua' && isAboutOpcUa(item.services, one)) &&
+  (item.services === undefined ? one.protocol === 'modbus' : one.protocol === 'opcua' && isAboutOpcUa(item, one)) &&
   (item.target === null || (item.target === one.target && (item.port === null || item.port === one.port))) &&
   (item.function === null || item.function === one.function)
 
@@ -272,7 +277,12 @@ function candidateOf(
     until: sightings.last,
   })
   const names = policy === null ? namesOf(sighting) : namesIn(policy)
-  const made = opcua === null ? linesFor(grants, policy, names, sighting) : opcuaLines(opcua, policy, names)
+  const made =
+    opcua === null
+      ? linesFor(grants, policy, names, sighting)
+      : typeof opcua === 'string'
+        ? { lines: null, obstacle: opcua }
+        : opcuaLines([opcua], policy, names)
   const limits =
     opcua === null && sighting.reason === 'rate' && sighting.kind === 'request'
       ? limitLines(sighting, policy, baseline)
@@ -286,7 +296,7 @@ function candidateOf(
     what: whatText(sighting, names),
     lines,
     grants: made.lines === null ? [] : grants,
-    opcua: made.lines === null || typeof opcua === 'string' ? null : opcua,
+    opcua: made.lines === null || opcua === null || typeof opcua === 'string' ? [] : [opcua],
     obstacle,
     ...ranked,
     ...(opcua !== null && sighting.partial
@@ -345,14 +355,13 @@ function linesFor(
 }
 
 function opcuaLines(
-  grant: SightedGrant | string,
+  grants: readonly SightedGrant[],
   policy: Policy | null,
   names: (address: string) => string,
 ): { lines: string[] | null; obstacle: string | null } {
-  if (typeof grant === 'string') return { lines: null, obstacle: grant }
-  const place = policy === null ? null : opcuaPlaceOf(policy, grant)
+  const place = policy === null ? null : opcuaPlaceOf(policy, grants[0])
   if (typeof place === 'string') return { lines: null, obstacle: place }
-  const lines = sightedRules([grant], names).flatMap((rule) => ruleLines(sightedRuleNode(rule, names)))
+  const lines = sightedRules(grants, names).flatMap((rule) => ruleLines(sightedRuleNode(rule, names)))
   return { lines, obstacle: null }
 }
 
@@ -405,7 +414,9 @@ export function whatText(one: Sighting, names: (address: string) => string): str
 function decideChoice(item: OpenDecision, policy: Policy): DecideChoice {
   const names = namesIn(policy)
   const grants = item.flow === null || item.kind === 'same-host' ? [] : [{ flow: item.flow }]
-  const { lines, obstacle } = linesFor(grants, policy, names, null)
+  const wanted = item.opcua == null || item.kind === 'opaque' ? [] : decidedGrants(item.opcua)
+  const { lines, obstacle } =
+    wanted.length > 0 ? opcuaLines(wanted, policy, names) : linesFor(grants, policy, names, null)
   return {
     id: item.key,
     key: item.key,
@@ -413,8 +424,8 @@ function decideChoice(item: OpenDecision, policy: Policy): DecideChoice {
     what: decideText(item, names).replace(/^\S+ /, ''),
     lines,
     grants: lines === null ? [] : grants,
-    opcua: null,
-    obstacle: item.services === undefined ? obstacle : 'by hand, or "headgate learn" has its lines',
+    opcua: lines === null ? [] : wanted,
+    obstacle: item.kind === 'opaque' ? 'decide by hand what its line says' : obstacle,
     item,
   }
 }

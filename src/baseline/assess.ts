@@ -25,6 +25,7 @@ export type DecideKind =
   | 'mutual'
   | 'rate'
   | 'opaque'
+  | 'unlisted'
   | 'out-of-place'
 
 /** One thing that was seen and that the draft does not allow. */
@@ -253,11 +254,17 @@ export function isAbout(
     function: number | null
     reason: string
     service?: string | null
+    node?: string | null
+    method?: string | null
   },
 ): boolean {
   if (one.client !== denied.client || (one.target !== null && one.target !== denied.target)) return false
   const ofOpcUa = denied.service !== null && denied.service !== undefined
-  if (one.services !== undefined) return (ofOpcUa || denied.kind === 'connection') && isAboutOpcUa(one.services, denied)
+  if (one.services !== undefined) {
+    // Where no rule speaks of a service, its nodes were not looked at.
+    const what = denied.reason === 'service' ? { ...denied, node: null } : denied
+    return (ofOpcUa || denied.kind === 'connection') && isAboutOpcUa(one, what)
+  }
   if (ofOpcUa) return false
   // What a pair may do at all is at issue as soon as anything between the two is.
   if (denied.reason === 'pair') return true

@@ -108,7 +108,14 @@ const opcua = z.strictObject({
   responses: count.describe('faults, and responses whose request was not seen, included'),
   faults: count,
   channels: z
-    .array(z.strictObject({ policy: z.string().max(64), mode: z.string().max(32), opened: count }))
+    .array(
+      z.strictObject({
+        policy: z.string().max(64),
+        mode: z.string().max(32),
+        opened: count,
+        requests: count.describe('those of discovery, and of the channel itself, left out'),
+      }),
+    )
     .describe('security policy and mode; unknown, or in clear: the capture does not have their opening'),
   endpoint_urls: z.array(z.string().max(4096)).describe('that clients asked for'),
   garbage: count.describe('bytes that belong to no chunk'),
@@ -291,7 +298,7 @@ function mergeOpcUa(a: BaselineOpcUa, b: BaselineOpcUa): BaselineOpcUa {
     a.channels,
     b.channels,
     ({ policy, mode }) => `${policy} ${mode}`,
-    (x, y) => ({ ...x, opened: x.opened + y.opened }),
+    (x, y) => ({ ...x, opened: x.opened + y.opened, requests: x.requests + y.requests }),
   )
   return {
     ...a,

@@ -11,9 +11,12 @@ import {
   type Policy,
   type Range,
 } from '../policy/model.ts'
-import { SERVICES } from '../protocols/opcua/services.ts'
-import { type BaselineFlow, valuesWithin } from './baseline-file.ts'
+import { ATTRIBUTES } from '../protocols/opcua/attributes.ts'
+import { hasNodes } from '../protocols/opcua/requests.ts'
+import { REQUEST, SERVICES } from '../protocols/opcua/services.ts'
+import { type BaselineFlow, type BaselineNode, type BaselineOpcUa, valuesWithin } from './baseline-file.ts'
 import type { OpcUaGrant } from './opcua-assess.ts'
+import { hasMethod, hasNode } from './opcua-nodes.ts'
 import { joinRanges } from './ranges.ts'
 
 /** What the rules of one protocol say of a flow. */
@@ -51,24 +54,98 @@ export function placesOf(policy: Policy, kind: CarriedProtocol['kind']): Protoco
 export const modbusOf = (policy: Policy): ProtocolPlace<ModbusProtocol>[] =>
   placesOf(policy, 'modbus') as ProtocolPlace<ModbusProtocol>[]
 
-/** What a policy says of services: all are allowed, a rule denies one of them, or neither. Nodes are not asked about. */
-export function opcuaStanding(policy: Policy, { row, services }: OpcUaGrant): 'allowed' | 'denied' | 'open' {
-  const ids = SERVICES.filter(({ name, group }) =>
-    services.includes('all') ? group !== 'channel' && group !== 'sessionless' : services.includes(name),
-  ).map(({ request }) => request)
+/** What a policy says of services and their nodes: all are allowed, a rule denies one of them, or neither. */
+export function opcuaStanding(policy: Policy, grant: OpcUaGrant): 'allowed' | 'denied' | 'open' {
+  const rest = opcuaRest(policy, grant)
+  if (rest === null) return 'allowed'
+  const denied = rulesFor(policy, rest.row).some((rule) => rule.action === 'deny' && denies(rule, rest))
+  return denied ? 'denied' : 'open'
+}
+
+/** The part of a grant that no rule allows: fewer services, or fewer nodes; null: all of it is allowed. */
+export function opcuaRest(policy: Policy, grant: OpcUaGrant): OpcUaGrant | null {
+  const rules = rulesFor(policy, grant.row).filter((rule) => rule.action === 'allow')
+  if (grant.nodes !== null) {
+    const nodes = grant.nodes.filter((one) => !rules.some((rule) => has(rule, grant.services[0], one)))
+    return nodes.length === 0 ? null : nodes.length === grant.nodes.length ? grant : { ...grant, nodes }
+  }
+  const services = grant.services.includes('all')
+    ? ALL_OPCUA.filter((name) => !rules.some((rule) => isWhole(rule, name)))
+    : grant.services.filter((name) => !rules.some((rule) => isWhole(rule, name)) && !isRead(rules, grant, name))
+  if (services.length === 0) return null
+  return grant.services.includes('all') || services.length === grant.services.length ? grant : { ...grant, services }
+}
+
+/** What a conduit's rules say of one service for whatever node: allowed, denied for some node at least, or neither. */
+export function serviceStanding(
+  policy: Policy,
+  conduit: string,
+  { client, target, port, service }: { client: string; target: string; port: number; service: string },
+): 'allowed' | 'denied' | 'open' {
+  const rules = rulesFor(policy, { client, target, port }, conduit)
+  const id = ID_OF.get(service) ?? -1
+  if (rules.some((rule) => rule.action === 'deny' && rule.services.includes(id))) return 'denied'
+  return rules.some((rule) => rule.action === 'allow' && isWhole(rule, service)) ? 'allowed' : 'open'
+}
+
+const ALL_OPCUA = SERVICES.filter(({ group }) => group !== 'channel' && group !== 'sessionless').map(({ name }) => name)
+const ID_OF: ReadonlyMap<string, number> = new Map(SERVICES.map(({ name, request }) => [name, request]))
+
+/** @param conduit null: any */
+function rulesFor(
+  policy: Policy,
+  row: Pick<BaselineOpcUa, 'client' | 'target' | 'port'>,
+  conduit: string | null = null,
+): OpcUaRule[] {
   const holds = (blocks: OpcUaRule['from'], text: string): boolean => {
     const address = parseAddress(text)
     return address !== null && blocks.some((block) => blockHolds(block, address))
   }
-  let denied = false
-  for (const place of placesOf(policy, 'opcua') as ProtocolPlace<OpcUaProtocol>[]) {
-    if (!leadsTo(policy, place, row)) continue
-    const rules = place.protocol.rules.filter((rule) => holds(rule.from, row.client) && holds(rule.to, row.target))
-    if (rules.some((rule) => rule.action === 'deny' && rule.services.some((id) => ids.includes(id)))) denied = true
-    const allowing = rules.filter((rule) => rule.action === 'allow')
-    if (ids.length > 0 && ids.every((id) => allowing.some((rule) => rule.services.includes(id)))) return 'allowed'
-  }
-  return denied ? 'denied' : 'open'
+  return (placesOf(policy, 'opcua') as ProtocolPlace<OpcUaProtocol>[])
+    .filter((place) => (conduit === null || place.conduit.id === conduit) && leadsTo(policy, place, row))
+    .flatMap(({ protocol }) => protocol.rules)
+    .filter((rule) => holds(rule.from, row.client) && holds(rule.to, row.target))
+}
+
+/** Whether a rule allows a service for whatever node. Values are not asked about. */
+function isWhole(rule: OpcUaRule, name: string): boolean {
+  const id = ID_OF.get(name) ?? -1
+  if (!rule.services.includes(id)) return false
+  if (id === REQUEST.Call && rule.methods !== null) return false
+  return !hasNodes(id) || (rule.nodes === null && (rule.attributes === null || !WRITING.has(id)))
+}
+
+const WRITING: ReadonlySet<number> = new Set([REQUEST.Write, REQUEST.HistoryUpdate])
+
+/** Whether rules allow all nodes that a service has named, each by one of them. Which attributes were read is not known. */
+function isRead(rules: readonly OpcUaRule[], { row }: OpcUaGrant, name: string): boolean {
+  const service = Object.hasOwn(row.services, name) ? row.services[name] : null
+  if (service === null || service.nodes.length === 0 || service.unlisted + service.unread > 0) return false
+  return service.nodes.every((one) => rules.some((rule) => has(rule, name, one)))
+}
+
+function has(rule: OpcUaRule, name: string, { node, method, attribute }: BaselineNode): boolean {
+  if (isWhole(rule, name)) return true
+  if (!rule.services.includes(ID_OF.get(name) ?? -1)) return false
+  if (method !== null && rule.methods !== null) return hasMethod(rule.methods, node, method)
+  const named = rule.nodes === null || (hasNode(rule.nodes, node) && (method === null || hasNode(rule.nodes, method)))
+  return named && (attribute === null || rule.attributes === null || hasAttribute(rule.attributes, attribute))
+}
+
+const hasAttribute = (ids: readonly number[], name: string): boolean => ids.includes(ATTRIBUTES.indexOf(name))
+
+/** Whether a deny rule speaks of some of a grant. */
+function denies(rule: OpcUaRule, { services, nodes }: OpcUaGrant): boolean {
+  const all = services.includes('all') ? ALL_OPCUA : services
+  if (!all.some((name) => rule.services.includes(ID_OF.get(name) ?? -1))) return false
+  if (nodes === null) return true
+  return nodes.some(({ node, method, attribute }) => {
+    if (method !== null && rule.methods !== null) return hasMethod(rule.methods, node, method, true)
+    if (attribute !== null && rule.attributes !== null && !hasAttribute(rule.attributes, attribute)) return false
+    return (
+      rule.nodes === null || hasNode(rule.nodes, node, true) || (method !== null && hasNode(rule.nodes, method, true))
+    )
+  })
 }
 
 /** Whether the rules of a protocol are asked about a target's port: the conduit's, or one of its listeners'. */

@@ -108,8 +108,12 @@ export const keyOf = (...parts: readonly (string | number | null)[]): string =>
     .padStart(8, '0')
     .slice(-8)
 
-export const decisionKey = ({ kind, client, target, port, unit, function: code, sub, services }: DecideItem): string =>
-  keyOf('decide', kind, client, target, port, unit, code, sub, ...(services ?? []))
+export function decisionKey(item: DecideItem): string {
+  const { kind, client, target, port, unit, function: code, sub, services = [], opcua } = item
+  const [node, ...more] = opcua?.nodes ?? []
+  const named = node === undefined || more.length > 0 ? [] : [node.node, node.method, node.attribute]
+  return keyOf('decide', kind, client, target, port, unit, code, sub, ...services, ...named)
+}
 
 /** What was decided; nothing where there is no such file. @throws BaselineUnreadable */
 export function readDecisions(at: string): Decision[] {

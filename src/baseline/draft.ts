@@ -97,7 +97,11 @@ export function draftPolicy(baseline: BaselineFile, options: DraftOptions = DRAF
   for (const [i, one] of opcuaConduits.entries()) {
     const path = ['conduits', conduits.length + i, 'protocols_allowed', 0, 'rules']
     const sequence = document.getIn(path) as YAMLSeq
-    for (const [n, rule] of one.rules.entries()) (sequence.items[n] as Node).commentBefore = opcuaEvidence(rule)
+    for (const [n, rule] of one.rules.entries()) {
+      ;(sequence.items[n] as Node).commentBefore = opcuaEvidence(rule)
+        .map((line) => ` ${line}`)
+        .join('\n')
+    }
     const own = all.filter((item) => item.services !== undefined && isBetween(item, one, places))
     for (const item of own) placed.add(item)
     if (own.length > 0) sequence.comment = own.flatMap((item) => decideLines(item, nameOf)).join('\n')
@@ -287,6 +291,7 @@ const FLOW_KEYS = new Set([
   'unit_ids',
   'functions',
   'services',
+  'attributes',
   'security_modes',
   'security_policies',
 ])

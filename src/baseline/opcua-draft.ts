@@ -1,7 +1,8 @@
 /** OPC UA in a draft: a conduit for each pair of zones and port, with rules by service. */
 import { OPCUA_SECURITY_MODES, OPCUA_SECURITY_POLICIES } from '../protocols/opcua/security.ts'
-import { requestsOf } from './baseline-file.ts'
-import type { OpcUaGrant } from './opcua-assess.ts'
+import { type BaselineNode, requestsOf } from './baseline-file.ts'
+import { isTerminated, nodeName, type OpcUaGrant, valueText } from './opcua-assess.ts'
+import { methodText, nodePatterns } from './opcua-nodes.ts'
 import type { Places, ProposedZone } from './places.ts'
 import { plural, spanText } from './rules.ts'
 
@@ -20,6 +21,8 @@ export interface OpcUaConduit {
   modes: string[]
   policies: string[]
   urls: string[]
+  /** Encrypted channels end at the gateway. */
+  terminated: boolean
 }
 
 /** @param before how many conduits there are already */
@@ -27,26 +30,34 @@ export function opcuaConduitsOf(grants: readonly OpcUaGrant[], places: Places, b
   const nameOf = (address: string): string => places.assetOf.get(address)?.name ?? address
   const parts = new Map<string, OpcUaConduit>()
   for (const grant of grants) {
-    const { row, services } = grant
+    const { row } = grant
     const client = places.zoneOf.get(row.client) as ProposedZone
     const target = places.zoneOf.get(row.target) as ProposedZone
     const key = `${client.id} ${target.id} ${row.port}`
     const id = `C${before + parts.size + 1}`
-    const part = parts.get(key) ?? { id, client, target, port: row.port, rules: [], modes: [], policies: [], urls: [] }
+    const none = { rules: [], modes: [], policies: [], urls: [], terminated: false }
+    const part = parts.get(key) ?? { id, client, target, port: row.port, ...none }
     parts.set(key, part)
-    const like = part.rules.find(
-      ({ grants: [one] }) => one.row.client === row.client && one.services.join() === services.join(),
-    )
+    const terms = termsOf(grant)
+    const like = part.rules.find(({ grants: [one] }) => one.row.client === row.client && termsOf(one) === terms)
     if (like !== undefined) like.grants.push(grant)
     else part.rules.push({ name: '', grants: [grant] })
-    // What an encrypted channel carries cannot be held to a rule by service: it is for a person to decide.
-    const seen = row.channels.filter(({ mode }) => mode !== 'SignAndEncrypt')
+    part.terminated ||= isTerminated(row)
+    // What a channel carries that stays encrypted cannot be held to a rule by service: it is for a person to decide.
+    const open = row.channels.filter(({ mode }) => mode !== 'SignAndEncrypt' || isTerminated(row))
+    // Discovery passes on None whatever the modes are.
+    const used = open.filter(({ requests }) => requests > 0)
+    const seen = used.length > 0 ? used : open
     const modes = seen.map(({ mode }) => (mode === 'in clear' ? 'None' : mode))
     part.modes = known(OPCUA_SECURITY_MODES, [...part.modes, ...modes])
     part.policies = known(OPCUA_SECURITY_POLICIES, [...part.policies, ...seen.map(({ policy }) => policy)])
     part.urls = [...new Set([...part.urls, ...row.endpoint_urls])].sort()
   }
   for (const part of parts.values()) {
+    if (part.terminated) {
+      part.modes = part.modes.filter((mode) => mode !== 'None')
+      part.policies = part.policies.filter((policy) => policy !== 'None')
+    }
     // A channel that was open before the capture began tells nothing of its policy.
     if (part.modes.length === 0) part.modes = ['None']
     if (part.policies.length === 0 || (part.modes.includes('None') && !part.policies.includes('None')))
@@ -63,6 +74,9 @@ export function opcuaConduitsOf(grants: readonly OpcUaGrant[], places: Places, b
   }
   return [...parts.values()]
 }
+
+/** What one rule says beside its hosts. */
+const termsOf = ({ services, nodes }: OpcUaGrant): string => JSON.stringify([services, nodes?.map(nodeName).sort()])
 
 /** In the specification's order. */
 const known = (all: readonly string[], some: readonly string[]): string[] => all.filter((one) => some.includes(one))
@@ -87,15 +101,30 @@ export function opcuaName(
 }
 
 export function opcuaRuleNode({ name, grants }: OpcUaDraftRule, nameOf: (address: string) => string) {
-  const [{ row, services, securityMode }] = grants
+  const [{ row, services, securityMode, nodes }] = grants
   return {
     name,
     from: [nameOf(row.client)],
     to: [...new Set(grants.map((one) => nameOf(one.row.target)))],
     services,
+    ...(nodes === null ? {} : nodeTerms(nodes)),
     ...(securityMode === null ? {} : { security_mode: securityMode }),
   }
 }
+
+/** What of a rule names nodes, or methods. */
+function nodeTerms(nodes: readonly BaselineNode[]) {
+  const [{ method, attribute }] = nodes
+  if (method !== null)
+    return { methods: nodes.map((one) => methodText([one.node, one.method as string]) as string).sort() }
+  return {
+    nodes: nodePatterns(nodes.map(({ node }) => node)),
+    ...(attribute === null ? {} : { attributes: [attribute] }),
+  }
+}
+
+/** Where a conduit that terminates is proposed to keep them: see `headgate pki`. */
+const CERTIFICATES = { own: 'pki/own', trusted_clients: 'pki/clients', trusted_servers: 'pki/servers' }
 
 export function opcuaConduitNode(one: OpcUaConduit, nameOf: (address: string) => string): Record<string, unknown> {
   return {
@@ -110,7 +139,8 @@ export function opcuaConduitNode(one: OpcUaConduit, nameOf: (address: string) =>
         direction: `${one.client.id} -> ${one.target.id}`,
         rules: one.rules.map((rule) => opcuaRuleNode(rule, nameOf)),
         opcua: {
-          handling: 'inspect',
+          handling: one.terminated ? 'terminate' : 'inspect',
+          ...(one.terminated ? { certificates: CERTIFICATES } : {}),
           security_modes: one.modes,
           security_policies: one.policies,
           ...(one.urls.length > 0 ? { endpoint_urls: one.urls } : {}),
@@ -120,17 +150,68 @@ export function opcuaConduitNode(one: OpcUaConduit, nameOf: (address: string) =>
   }
 }
 
-/** What a rule rests on, as a comment. */
-export function opcuaEvidence({ grants }: OpcUaDraftRule): string {
+/** Nodes and services that a comment spells out. */
+const SHOWN = 6
+
+/** What a rule rests on, in one or two lines. */
+export function opcuaEvidence({ grants }: OpcUaDraftRule): string[] {
   const first = grants.reduce((least, { row }) => (row.first < least ? row.first : least), grants[0].row.first)
   const last = grants.reduce((most, { row }) => (row.last > most ? row.last : most), grants[0].row.last)
+  const span = spanText(Date.parse(last) - Date.parse(first))
+  if (grants[0].nodes !== null)
+    return [
+      nodeEvidence(
+        grants.flatMap(({ nodes }) => nodes ?? []),
+        span,
+      ),
+    ]
   const counts = new Map<string, number>()
   for (const { row, services } of grants) {
     for (const name of services) counts.set(name, (counts.get(name) ?? 0) + requestsOf(row, [name]))
   }
   const all = [...counts.values()].reduce((sum, n) => sum + n, 0)
-  const shown = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 6)
+  const shown = [...counts].sort((a, b) => b[1] - a[1]).slice(0, SHOWN)
   const list = shown.map(([name, n]) => `${name} ${n.toLocaleString('en')}`).join(', ')
-  const more = counts.size > shown.length ? ', \u2026' : ''
-  return ` ${plural(all, 'request')} in ${spanText(Date.parse(last) - Date.parse(first))}: ${list}${more}`
+  const read = readEvidence(grants)
+  return [
+    `${plural(all, 'request')} in ${span}: ${list}${counts.size > shown.length ? ', \u2026' : ''}`,
+    ...(read === null ? [] : [read]),
+  ]
+}
+
+function nodeEvidence(nodes: readonly BaselineNode[], span: string): string {
+  const counts = new Map<string, number>()
+  for (const one of nodes) {
+    const text = `${nodeName(one)}${valueText(one)}`
+    counts.set(text, (counts.get(text) ?? 0) + one.requests)
+  }
+  const all = [...counts.values()].reduce((sum, n) => sum + n, 0)
+  const shown = [...counts].sort((a, b) => b[1] - a[1]).slice(0, SHOWN)
+  const list = shown.map(([text, n]) => `${text} ${plural(n, 'time')}`).join(', ')
+  return `${plural(all, 'item')} in ${span}: ${list}${counts.size > shown.length ? ', \u2026' : ''}`
+}
+
+/** By namespace, how many nodes the services named that a rule allows for any node; null: none did. */
+function readEvidence(grants: readonly OpcUaGrant[]): string | null {
+  const nodes = new Set<string>()
+  let more = 0
+  for (const { row, services } of grants) {
+    for (const name of services) {
+      const service = row.services[name]
+      for (const { node } of service?.nodes ?? []) nodes.add(node)
+      more += (service?.unlisted ?? 0) + (service?.unread ?? 0)
+    }
+  }
+  if (nodes.size === 0) return null
+  const namespaces = new Map<string, number>()
+  for (const node of nodes) {
+    const name = /^nsu?=([^;]+);/.exec(node)?.[1] ?? '0'
+    namespaces.set(name, (namespaces.get(name) ?? 0) + 1)
+  }
+  const list = [...namespaces]
+    .sort()
+    .slice(0, SHOWN)
+    .map(([name, n]) => `${n.toLocaleString('en')} of namespace ${name}`)
+  const rest = more === 0 ? '' : `, and ${more.toLocaleString('en')} times others`
+  return `of any node; named were ${list.join(', ')}${namespaces.size > SHOWN ? ', \u2026' : ''}${rest}`
 }

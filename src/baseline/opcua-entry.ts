@@ -155,6 +155,13 @@ export interface ChannelKind {
   mode: string
 }
 
+/** Channels of one kind. */
+export interface ChannelEntry extends ChannelKind {
+  opened: number
+  /** But those of discovery, which passes on None whatever a conduit asks for. */
+  requests: number
+}
+
 /** One client and one server. */
 export class OpcUaPair {
   readonly client: bigint
@@ -163,7 +170,7 @@ export class OpcUaPair {
   opened = 0
   responses = 0
   faults = 0
-  readonly channels = new Map<string, ChannelKind & { opened: number }>()
+  readonly channels = new Map<string, ChannelEntry>()
   readonly urls = new Set<string>()
   garbage = 0
   gapBytes = 0
@@ -182,11 +189,13 @@ export class OpcUaPair {
     if (this.urls.size < MAX_URLS) this.urls.add(text)
   }
 
-  channel({ policy, mode }: ChannelKind): void {
+  /** A channel is open. @returns what is counted of those of its kind */
+  channel({ policy, mode }: ChannelKind): ChannelEntry {
     const key = `${policy} ${mode}`
-    const one = this.channels.get(key) ?? { policy, mode, opened: 0 }
+    const one = this.channels.get(key) ?? { policy, mode, opened: 0, requests: 0 }
     this.channels.set(key, one)
     one.opened++
+    return one
   }
 
   row(): Omit<BaselineOpcUa, 'services'> {
@@ -209,7 +218,7 @@ export class OpcUaPair {
   /** Begins the counts anew; kinds of channels and URLs stay. */
   forget(): void {
     this.opened = this.responses = this.faults = this.garbage = this.gapBytes = 0
-    for (const one of this.channels.values()) one.opened = 0
+    for (const one of this.channels.values()) one.opened = one.requests = 0
     this.span.forget()
     this.stirred = false
   }

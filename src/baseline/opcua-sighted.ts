@@ -3,14 +3,13 @@
  * changes a process, and what a rule is narrower than, by node, attribute and method, never wider than was seen.
  */
 import { blockHolds, parseAddress } from '../policy/address.ts'
-import type { AddressBlock, MethodPattern, NodePattern, OpcUaProtocol, OpcUaRule, Policy } from '../policy/model.ts'
-import { parseMethod, parseNodePattern } from '../policy/opcua-notations.ts'
-import { isComplaint } from '../policy/values.ts'
+import type { AddressBlock, NodePattern, OpcUaProtocol, OpcUaRule, Policy } from '../policy/model.ts'
 import { ATTRIBUTES } from '../protocols/opcua/attributes.ts'
-import { compileGlob, matchGlob } from '../protocols/opcua/node-id.ts'
 import { READ_ONLY_GROUPS, SERVICES } from '../protocols/opcua/services.ts'
 import { leadsTo, type ProtocolPlace, placesOf } from './coverage.ts'
+import type { OpcUaGrant } from './opcua-assess.ts'
 import { opcuaName } from './opcua-draft.ts'
+import { hasMethod, hasNode, methodText, nodePatterns, patternOf } from './opcua-nodes.ts'
 import { plural, spanText } from './rules.ts'
 import type { Sighting } from './sightings.ts'
 
@@ -81,6 +80,23 @@ export function sightedGrant(one: Sighting): SightedGrant | string {
   return { ...grant, nodes: named, attribute }
 }
 
+/** What an item of a baseline would have to be allowed, as the evidence would have it. */
+export function decidedGrants({ row, services, nodes }: OpcUaGrant): SightedGrant[] {
+  const { client, target, port } = row
+  return services.flatMap((service): SightedGrant[] => {
+    const known = row.services[service]
+    if (known === undefined) return []
+    const [first, last] = [known.first, known.last].map((text) => Date.parse(text))
+    const one = { client, target, port, service, attribute: null, method: null, values: null, first, last }
+    if (nodes === null) return [{ ...one, nodes: null, count: known.requests }]
+    return nodes.map(({ node, method, attribute, requests: count }) =>
+      method === null
+        ? { ...one, nodes: [node], attribute, count }
+        : { ...one, nodes: null, method: [node, method], count },
+    )
+  })
+}
+
 /** Whether a kind is told apart by node: what does harm is allowed no wider than it was seen. */
 export const isNarrow = (service: string, reason: string): boolean =>
   reason === 'node' || reason === 'attribute' || reason === 'value' || !HARMLESS.has(GROUP_OF.get(service) ?? '')
@@ -98,21 +114,6 @@ function mendOpcUa({ kind, reason, service, detail }: Sighting): string {
   if (service === 'SessionlessInvoke') return 'a request inside a request, which no rule may allow; mend the client'
   if (service === 'unknown' || service === null) return 'a request of no service that is known; look at the client'
   return `no rule can (reason ${reason}): decide whether the peer is to be mended`
-}
-
-/** A NodeId as a pattern of it alone; null: it cannot be. */
-function patternOf(text: string): string | null {
-  if (text.includes('…')) return null
-  const at = /^(?:ns=\d+;|nsu=[^;]+;)?s=/.exec(text)?.[0].length
-  const pattern = at === undefined ? text : text.slice(0, at) + text.slice(at).replaceAll(/[\\*?]/g, '\\$&')
-  return isComplaint(parseNodePattern(pattern)) ? null : pattern
-}
-
-function methodText([object, method]: [string, string]): string | null {
-  const [on, of] = [patternOf(object), patternOf(method)]
-  const parsed = parseMethod(`${on}/${of}`)
-  if (isComplaint(parsed) || parsed.length !== 1) return null
-  return parsed[0].object?.text === on && parsed[0].method.text === of ? `${on}/${of}` : null
 }
 
 /** What a policy says of it: a rule allows it, a rule denies it, or neither. A namespace's URI and its index are not matched. */
@@ -145,33 +146,18 @@ const isAnyChannel = (rule: OpcUaRule): boolean =>
 
 /** Whether a rule has all that a grant names. */
 function reaches(rule: OpcUaRule, grant: SightedGrant): boolean {
-  if (grant.method !== null && rule.methods !== null) return rule.methods.some((one) => hasMethod(one, grant))
+  if (grant.method !== null && rule.methods !== null) return hasMethod(rule.methods, ...grant.method)
   const nodes = grant.nodes ?? grant.method
   // By service alone it is as much as any node.
   if (nodes === null) return rule.nodes === null && rule.attributes === null
-  if (rule.nodes !== null && !nodes.every((text) => rule.nodes?.some((one) => hasNode(one, text)))) return false
+  if (rule.nodes !== null && !nodes.every((text) => hasNode(rule.nodes as NodePattern[], text))) return false
   if (rule.attributes !== null && grant.attribute !== null) {
     if (!rule.attributes.includes(ATTRIBUTES.indexOf(grant.attribute as (typeof ATTRIBUTES)[number]))) return false
   }
-  const limits = (rule.values ?? []).filter(({ node }) => nodes.some((text) => hasNode(node, text)))
+  const limits = (rule.values ?? []).filter(({ node }) => nodes.some((text) => hasNode([node], text)))
   if (limits.length === 0 || grant.values === null) return true
   const { least, greatest } = grant.values
   return limits.every(({ min, max }) => (min === null || least >= min) && (max === null || greatest <= max))
-}
-
-const hasMethod = ({ object, method }: MethodPattern, grant: SightedGrant): boolean =>
-  grant.method !== null && hasNode(method, grant.method[1]) && (object === null || hasNode(object, grant.method[0]))
-
-function hasNode({ namespace, id }: NodePattern, text: string): boolean {
-  const parsed = parseNodePattern(patternOf(text) ?? '')
-  if (isComplaint(parsed) || parsed.namespace !== namespace || parsed.id.type !== id.type) return false
-  if (id.type === 'numeric' && parsed.id.type === 'numeric')
-    return parsed.id.range[0] >= id.range[0] && parsed.id.range[1] <= id.range[1]
-  if (id.type === 'string') {
-    const bytes = Buffer.from(text.slice(text.indexOf('s=', text.indexOf(';') + 1) + 2))
-    return matchGlob(compileGlob(id.glob), bytes, 0, bytes.length)
-  }
-  return JSON.stringify(id) === JSON.stringify(parsed.id)
 }
 
 function holds(blocks: readonly AddressBlock[], text: string): boolean {
@@ -207,7 +193,7 @@ export function sightedRules(
 
 export function sightedRuleNode({ name, grants }: SightedRule, nameOf: (address: string) => string) {
   const [{ client, target, attribute }] = grants
-  const nodes = unique(grants.flatMap((one) => one.nodes ?? []).map((text) => patternOf(text) as string))
+  const nodes = nodePatterns(grants.flatMap((one) => one.nodes ?? []))
   const methods = unique(grants.flatMap((one) => (one.method === null ? [] : [methodText(one.method) as string])))
   const limits = new Map<string, { min: number; max: number }>()
   for (const one of grants) {

@@ -6,11 +6,11 @@ import { CHUNK, typeIdAt, typeIdLength, u32 } from '../protocols/opcua/chunk.ts'
 import { Exchanges } from '../protocols/opcua/exchanges.ts'
 import { isBad } from '../protocols/opcua/headers.ts'
 import { Outstanding } from '../protocols/opcua/outstanding.ts'
-import { FUNCTION, functionOfRequest, REQUEST, SERVICE_FAULT } from '../protocols/opcua/services.ts'
+import { FUNCTION, functionOfRequest, REQUEST, SERVICE_FAULT, servicesIn } from '../protocols/opcua/services.ts'
 import { type Aliases, SessionContext } from '../protocols/opcua/session-context.ts'
 import type { OpcUaWitness } from '../protocols/opcua/terms.ts'
 import { includeNumbers } from '../protocols/opcua/values.ts'
-import type { ChannelKind, OpcUaPair, ServiceEntry } from './opcua-entry.ts'
+import type { ChannelEntry, ChannelKind, OpcUaPair, ServiceEntry } from './opcua-entry.ts'
 import type { OpcUaGatherer } from './opcua-gatherer.ts'
 import { OpcUaReader } from './opcua-reader.ts'
 
@@ -33,6 +33,7 @@ const LISTED: ReadonlySet<number> = new Set([
 ])
 const WRITING: ReadonlySet<number> = new Set([REQUEST.Write, REQUEST.HistoryUpdate])
 
+const DISCOVERY: ReadonlySet<number> = new Set(servicesIn('discovery'))
 const OPEN = functionOfRequest(REQUEST.OpenSecureChannel)
 const CALL = functionOfRequest(REQUEST.Call)
 const NO_BYTES = new Uint8Array(0)
@@ -60,6 +61,8 @@ export class OpcUaTrack implements OpcUaWitness {
   /** Follows what RegisterNodes brings, where no session does. */
   private exchanges: Exchanges | null = null
   private context: SessionContext | null = null
+  /** Where its channel is counted; null: nothing of it was seen. */
+  private kind: ChannelEntry | null = null
 
   /** @param whole all of the connection will be seen */
   constructor(gatherer: OpcUaGatherer, pair: OpcUaPair, whole: boolean) {
@@ -129,7 +132,7 @@ export class OpcUaTrack implements OpcUaWitness {
   }
 
   channel(kind: ChannelKind): void {
-    this.pair.channel(kind)
+    this.kind = this.pair.channel(kind)
   }
 
   garbage(bytes: number): void {
@@ -148,8 +151,10 @@ export class OpcUaTrack implements OpcUaWitness {
 
   /** A message that encryption hides. */
   hidden(fromClient: boolean): void {
-    if (fromClient) this.count(FUNCTION.encrypted)
-    else this.answered(this.gatherer.service(this.pair, FUNCTION.encrypted), false)
+    if (fromClient) {
+      this.count(FUNCTION.encrypted)
+      if (this.kind !== null) this.kind.requests++
+    } else this.answered(this.gatherer.service(this.pair, FUNCTION.encrypted), false)
   }
 
   /** A message begins whose body, without signature, is or begins with `buf[from…to)`. */
@@ -168,6 +173,7 @@ export class OpcUaTrack implements OpcUaWitness {
     }
     const fn = functionOfRequest(Math.max(0, typeId))
     one.service = this.count(fn)
+    if (this.kind !== null && !DISCOVERY.has(typeId)) this.kind.requests++
     one.wanted = LISTED.has(typeId) || typeId === REQUEST.UnregisterNodes
     this.owe(requestId, fn)
   }

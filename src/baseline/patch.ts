@@ -5,10 +5,10 @@
 import { isMap, isSeq, type Node, parseDocument, stringify, type YAMLSeq } from 'yaml'
 import { blockHolds, parseAddress } from '../policy/address.ts'
 import { checkPolicy } from '../policy/load.ts'
-import type { ModbusProtocol, OpcUaProtocol, Policy, Zone } from '../policy/model.ts'
+import type { ConduitProtocol, ModbusProtocol, OpcUaProtocol, Policy, Zone } from '../policy/model.ts'
 import { assess, type DecideItem, functionText, numbered } from './assess.ts'
 import { type BaselineFile, type BaselineFlow, requestsOf } from './baseline-file.ts'
-import { coverage, leadsTo, opcuaStanding, type ProtocolPlace, placesOf, standing } from './coverage.ts'
+import { coverage, leadsTo, opcuaRest, opcuaStanding, type ProtocolPlace, placesOf, standing } from './coverage.ts'
 import { type DraftOptions, ruleNode } from './draft.ts'
 import type { OpcUaGrant } from './opcua-assess.ts'
 import { type OpcUaDraftRule, opcuaEvidence, opcuaName, opcuaRuleNode } from './opcua-draft.ts'
@@ -77,22 +77,24 @@ function addOpcUa(
   const nameOf = namesIn(policy)
   const added: Patch['added'] = []
   let patched = text
+  const taken = new Set(policy.conduits.flatMap(({ protocols }) => protocols.flatMap(ruleNames)))
   for (const grant of grants) {
     const { row, services } = grant
     const { client, target, port, first, last } = row
     const found = between(policy, row, 'opcua')
     let why = typeof found === 'string' ? found : null
     if (typeof found !== 'string') {
-      const missing = services.filter((name) => opcuaStanding(policy, { ...grant, services: [name] }) !== 'allowed')
-      const rule = {
-        name: opcuaName({ ...grant, services: missing }, nameOf),
-        grants: [{ ...grant, services: missing }],
-      }
-      const lines = [`# learned:${opcuaEvidence(rule)}`]
+      const rest = opcuaRest(policy, grant) ?? grant
+      const base = opcuaName(rest, nameOf)
+      let name = base
+      for (let n = 2; taken.has(name); n++) name = `${base.slice(0, 114)} (${n})`
+      const rule = { name, grants: [rest] }
+      const lines = opcuaEvidence(rule).map((line) => `# learned: ${line}`)
       const next = insert(patched, found.at, opcuaRuleNode(rule, nameOf), lines)
       why = next === null ? 'its conduit has no list of rules to add to' : firstError(policy.file, next)
       if (next !== null && why === null) {
         patched = next
+        taken.add(name)
         added.push({ conduit: found.conduit.id, rule })
         continue
       }
@@ -114,6 +116,9 @@ function addOpcUa(
   }
   return { text: patched, added }
 }
+
+const ruleNames = (protocol: ConduitProtocol): string[] =>
+  protocol.kind === 'other' ? [] : protocol.rules.map(({ name }) => name)
 
 export interface GrantOptions {
   /** Reads: ranges with at most this many unused addresses between them become one. */
@@ -321,13 +326,20 @@ function insert(
   return `${head}${head.endsWith('\n') ? '' : eol}${block}${text.slice(at)}`
 }
 
-/** The rule in block form, its lists on one line each. */
+/** The rule in block form, its lists on one line each, but for long ones of nodes. */
 export function ruleLines(node: Record<string, unknown>): string[] {
-  return Object.entries(node).map(([key, value], index) => {
-    const flat = stringify(value, { collectionStyle: 'flow', lineWidth: 0 }).trimEnd()
-    return `${index === 0 ? '- ' : '  '}${key}: ${flat}`
+  const flat = (value: unknown): string => stringify(value, { collectionStyle: 'flow', lineWidth: 0 }).trimEnd()
+  return Object.entries(node).flatMap(([key, value], index) => {
+    const head = `${index === 0 ? '- ' : '  '}${key}:`
+    // Nodes by the dozen are read one below the other.
+    if ((key === 'nodes' || key === 'methods') && Array.isArray(value) && value.length > FLAT_NODES)
+      return [head, ...value.map((one) => `    - ${flat(one)}`)]
+    return [`${head} ${flat(value)}`]
   })
 }
+
+/** Nodes that stand on one line. */
+const FLAT_NODES = 4
 
 /** @returns the first error that `check` has with a document; null: it is sound */
 function firstError(file: string, text: string): string | null {

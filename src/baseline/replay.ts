@@ -13,6 +13,8 @@ import type { Flow, FlowSink } from './reassembly.ts'
 
 /** Groups beyond this number are counted together. */
 const MAX_GROUPS = 10_000
+/** Services and reasons that are told apart by node: what a drafted rule names nodes of, and what is denied for its node. */
+const BY_NODE: ReadonlySet<string> = new Set(['Write', 'HistoryUpdate', 'Call', 'node', 'attribute', 'value'])
 
 export type MessageKind = 'connection' | 'request' | 'response'
 
@@ -31,6 +33,9 @@ export interface VerdictGroup {
   function: number | null
   /** OPC UA: the service; null for Modbus. */
   service: string | null
+  /** OPC UA: of what is told apart by it, the first node that was denied, and the method on it. */
+  node: string | null
+  method: string | null
   count: number
   first: string
   last: string
@@ -148,9 +153,10 @@ class Docket {
     why: string,
   ): void {
     const names = place(flow)
-    const key = ['opcua', verdict, kind, reason, conduit, rule, service, names.client, names.target, names.port].join(
-      '\n',
-    )
+    const narrow = kind === 'request' && service !== null && (BY_NODE.has(service) || BY_NODE.has(reason))
+    const [node, method] = [example?.node, example?.method].map((one) => (narrow ? (one ?? null) : null))
+    const { client, target, port } = names
+    const key = ['opcua', verdict, kind, reason, conduit, rule, service, node, method, client, target, port].join('\n')
     const known = this.groups.get(key)
     if (known !== undefined) {
       known.group.count++
@@ -162,7 +168,20 @@ class Docket {
       this.more++
       return
     }
-    const group = { verdict, kind, conduit, rule, reason, ...names, unit: null, function: null, service, count: 1 }
+    const group = {
+      verdict,
+      kind,
+      conduit,
+      rule,
+      reason,
+      ...names,
+      unit: null,
+      function: null,
+      service,
+      node,
+      method,
+      count: 1,
+    }
     this.groups.set(key, { first: us, last: us, group: { ...group, first: '', last: '', example, why } })
   }
 
@@ -231,6 +250,8 @@ class Docket {
         unit: unit < 0 ? null : unit,
         function: code < 0 ? null : kind === 'response' ? code & 0x7f : code,
         service: null,
+        node: null,
+        method: null,
         count: 1,
         first: '',
         last: '',
@@ -378,6 +399,8 @@ export class Replay implements FlowSink {
         unit: unit < 0 ? null : unit,
         function: code < 0 ? null : code,
         service: null,
+        node: null,
+        method: null,
         count: 1,
         first: '',
         last: '',

@@ -112,7 +112,7 @@ function userName(): string {
 /** Writes the rules that allow what was chosen; the analysis is of the policy as it is then. */
 function apply(ids: readonly string[], file: string, input: AnalyzeInput, analysis: Analysis): Analysis {
   const chosen = choose(ids, analysis)
-  const without = chosen.find((one) => one.grants.length === 0 && one.opcua === null)
+  const without = chosen.find((one) => one.grants.length === 0 && one.opcua.length === 0)
   if (without !== undefined) throw new Refused(`${without.id}: no rule can allow it: ${without.obstacle}`)
   const text = readFileSync(file, 'utf8')
   const grants = chosen.flatMap((one) => one.grants)
@@ -124,7 +124,7 @@ function apply(ids: readonly string[], file: string, input: AnalyzeInput, analys
   const opcua = addSighted(
     done.text,
     input.policy as Policy,
-    chosen.flatMap((one) => one.opcua ?? []),
+    chosen.flatMap((one) => one.opcua),
     label,
   )
   if (typeof opcua === 'string') throw new Refused(`${file} was not changed: ${opcua}`)

@@ -135,7 +135,7 @@ function ruleText({ lines, grants, opcua, obstacle, conduits }: Choice): string[
   const where =
     conduits.length === 0
       ? ''
-      : ` (${grants.length > 0 || opcua !== null ? 'rules' : 'by hand, the protocol'} of ${conduits[0]})`
+      : ` (${grants.length > 0 || opcua.length > 0 ? 'rules' : 'by hand, the protocol'} of ${conduits[0]})`
   return [`        to allow it${where}:`, ...lines.map((line) => `          ${line}`)].map(visible)
 }
 

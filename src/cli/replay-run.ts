@@ -135,7 +135,7 @@ const span = ({ first, last }: { first: string; last: string }): string =>
   first === last ? first : `${first} to ${last}`
 
 function flowText(
-  one: Pick<VerdictGroup, 'client' | 'target' | 'port' | 'unit' | 'function' | 'service'>,
+  one: Pick<VerdictGroup, 'client' | 'target' | 'port' | 'unit' | 'function' | 'service' | 'node' | 'method'>,
   names: ReadonlyMap<string, string>,
 ): string {
   const host = (address: string): string => (names.has(address) ? `${names.get(address)} (${address})` : address)
@@ -143,7 +143,7 @@ function flowText(
   const port = usual ? '' : ` port ${one.port}`
   const unit = one.unit === null ? '' : ` unit ${one.unit}`
   const code = one.function === null ? '' : ` ${functionName(one.function)} (${one.function})`
-  const service = one.service === null ? '' : ` ${one.service}`
+  const service = [one.service, one.node, one.method].flatMap((part) => (part === null ? [] : ` ${part}`)).join('')
   return `${host(one.client)} -> ${host(one.target)}${port}${unit}${code}${service}`
 }
 

@@ -46,6 +46,9 @@ export interface NormalTraffic {
   flows: ReadonlySet<string>
 }
 
+/** In place of a unit identifier in the key of a flow of OPC UA, whose function is that of its service. */
+export const OPCUA_UNIT = -1
+
 export const flowKey = (client: bigint, target: bigint, port: number, unit: number, code: number): string =>
   `${client} ${target} ${port} ${unit} ${code}`
 

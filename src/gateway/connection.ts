@@ -18,7 +18,7 @@ import { REASON, REASONS, WOULD_DENY } from '../protocols/reason.ts'
 import type { RequestLimiter, Session } from '../protocols/session.ts'
 import type { EventInput, EventName } from '../records/catalogue.ts'
 import { WATCHED } from '../records/counters.ts'
-import { flowKey } from './conduit-plan.ts'
+import { flowKey, OPCUA_UNIT } from './conduit-plan.ts'
 import type { DataPlane } from './data-plane.ts'
 import { Extent } from './extent.ts'
 import { OpcUaConnectionShadow } from './opcua-shadow.ts'
@@ -414,7 +414,10 @@ export abstract class Connection implements ModbusHost, TerminateHost, OpcUaWitn
     this.extend(said, reason, would, buf, adu, end)
   }
 
-  /** Whether what is denied is of a flow that the baseline has and the rules allow. */
+  /**
+   * Whether what is denied is of a flow that the baseline has and the rules allow.
+   * @param code function code, or the index of an OPC UA function; then `unit` is `OPCUA_UNIT`
+   */
   private normal(code: number, unit: number): boolean {
     const { conduit, target } = this.listener
     const { normal } = conduit
@@ -463,9 +466,8 @@ export abstract class Connection implements ModbusHost, TerminateHost, OpcUaWitn
 
   reportOpcUa({ kind, reason, would, rule, fn, detail, fields }: OpcUaReport): void {
     if (kind === 'timeout') countWatched(this.listener, WATCHED.timeouts)
-    if ((kind === 'request' || kind === 'response' || kind === 'channel') && !would && this.known) {
-      countWatched(this.listener, WATCHED.denials)
-    }
+    const denied = kind === 'request' || kind === 'response' || kind === 'channel'
+    if (denied && !would && (this.known || this.normal(fn, OPCUA_UNIT))) countWatched(this.listener, WATCHED.denials)
     const event = OPCUA_EVENT_OF[kind][would ? 1 : 0]
     // Channels of different security are told apart.
     const { security_policy: policy, security_mode: mode } = OF_MESSAGES.has(kind) ? {} : fields()

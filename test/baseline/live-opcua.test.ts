@@ -37,6 +37,7 @@ import {
   string,
   typeId,
 } from '../support/opcua.ts'
+import { count, numericNode, readBody, stringNode, writeBody } from '../support/opcua-bodies.ts'
 import { type CellServer, client, startServer, temporary, withSession } from '../support/opcua-peers.ts'
 import { type Holder, selfSigned, store, storeOwn } from '../support/opcua-pki.ts'
 import { readTurns } from '../support/pcap.ts'
@@ -198,11 +199,30 @@ t.test('real clients, inspected and terminated', { timeout: 120_000 }, async (t)
     t.ok(second.opcua[0].channels.some((one) => one.mode === 'SignAndEncrypt' && one.opened > 0))
 
     // What is learned in operation drafts a policy like what is learned from a capture.
-    const { text } = draftPolicy(first, DRAFT_DEFAULTS)
-    t.strictSame(
-      checkPolicy('draft.yaml', Buffer.from(text)).findings.filter((one) => one.severity === 'error'),
-      [],
-    )
+    for (const [baseline, handling] of [
+      [first, 'inspect'],
+      [second, 'terminate'],
+    ] as const) {
+      const { text, decide } = draftPolicy(baseline, DRAFT_DEFAULTS)
+      const { policy, findings } = checkPolicy('draft.yaml', Buffer.from(text))
+      t.strictSame(
+        findings.filter((one) => one.severity === 'error'),
+        [],
+      )
+      const [protocol] = policy?.conduits[0].protocols ?? []
+      t.match(protocol, {
+        kind: 'opcua',
+        handling,
+        securityModes: handling === 'terminate' ? ['Sign', 'SignAndEncrypt'] : ['None', 'Sign'],
+      })
+      const kinds = ['rare-write', 'rare-write', ...(handling === 'terminate' ? ['opaque'] : [])]
+      t.strictSame(
+        decide.map((one) => one.kind).sort(),
+        kinds.sort(),
+        'the large value, the call, and the channel in clear',
+      )
+      t.match(text, /nodes:\n +- ns=\d;s=Line1\.Setpoint\n +attributes: \[ Value \]/)
+    }
   }
 })
 
@@ -270,34 +290,6 @@ t.test('the same as of a capture, however the bytes come', async (t) => {
     }
   }
 })
-
-const stringNode = (namespace: number, text: string): Buffer =>
-  Buffer.concat([Buffer.from([3, namespace & 0xff, namespace >> 8]), string(text)])
-const numericNode = (namespace: number, id: number): Buffer => {
-  const bytes = Buffer.from([2, namespace & 0xff, namespace >> 8, 0, 0, 0, 0])
-  bytes.writeUInt32LE(id, 3)
-  return bytes
-}
-const count = (n: number): Buffer => {
-  const bytes = Buffer.alloc(4)
-  bytes.writeInt32LE(n)
-  return bytes
-}
-/** A DataValue with a Double. */
-const doubleValue = (value: number): Buffer => {
-  const bytes = Buffer.from([1, 11, 0, 0, 0, 0, 0, 0, 0, 0])
-  bytes.writeDoubleLE(value, 2)
-  return bytes
-}
-const attribute = Buffer.concat([count(13), string(null)])
-const writeBody = (nodes: Buffer[], value = 1): Buffer =>
-  Buffer.concat([count(nodes.length), ...nodes.flatMap((node) => [node, attribute, doubleValue(value)])])
-const readBody = (nodes: Buffer[]): Buffer =>
-  Buffer.concat([
-    Buffer.alloc(12),
-    count(nodes.length),
-    ...nodes.flatMap((node) => [node, attribute, Buffer.alloc(2), string(null)]),
-  ])
 
 /** A channel of the policy None, opened. */
 function opened(baseline: LiveBaseline): OpcUaTrack {

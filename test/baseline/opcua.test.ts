@@ -11,9 +11,21 @@ import { DRAFT_DEFAULTS, draftPolicy } from '../../src/baseline/draft.ts'
 import { ingest } from '../../src/baseline/ingest.ts'
 import { patchPolicy } from '../../src/baseline/patch.ts'
 import { Replay } from '../../src/baseline/replay.ts'
+import { baselineView, normalTraffic } from '../../src/gateway/rollout/baseline.ts'
+import { checks } from '../../src/gateway/rollout/checks.ts'
+import { Ledger } from '../../src/gateway/rollout/ledger.ts'
 import { checkPolicy } from '../../src/policy/load.ts'
 import type { Policy } from '../../src/policy/model.ts'
-import { SERVICES } from '../../src/protocols/opcua/services.ts'
+import { functionOfName, SERVICES } from '../../src/protocols/opcua/services.ts'
+import {
+  callBody,
+  nodesBody,
+  numericNode,
+  OpcUaClient,
+  readBody,
+  stringNode,
+  writeBody,
+} from '../support/opcua-bodies.ts'
 import { readTurns } from '../support/pcap.ts'
 import { Connection, type Packet, pcapFile } from '../support/traffic.ts'
 import { headgate } from '../support/verbs.ts'
@@ -103,7 +115,7 @@ for (const name of Object.keys(ORACLE)) {
 t.test('what the channels were', async (t) => {
   const kinds = async (name: string) => (await learn(capture(apart(name)))).opcua[0]
   const none = await kinds('opcua-none.pcap')
-  t.strictSame(none.channels, [{ policy: 'None', mode: 'None', opened: 2 }])
+  t.strictSame(none.channels, [{ policy: 'None', mode: 'None', opened: 2, requests: 27 }])
   t.match(none.endpoint_urls, [/^opc\.tcp:\/\//])
   const encrypted = await kinds('opcua-encrypted.pcap')
   t.match(encrypted.channels, [
@@ -232,4 +244,264 @@ t.test('the command line says it', async (t) => {
   const middle = capture(apart('opcua-none.pcap').slice(8))
   const [half] = headgate([['replay', draft, '--pcap', middle]])
   t.match(half.out, /1 message not judged/)
+})
+
+const tag = (name: string): Buffer => stringNode(2, `Line1.${name}`)
+const [SETPOINT, RARE, LONG] = [tag('Setpoint'), tag('Rare'), stringNode(2, 'x'.repeat(400))]
+const [LINE, ACK, RESET] = [stringNode(2, 'Line1'), stringNode(2, 'Ack'), stringNode(2, 'Reset')]
+
+/** A capture of what `work` asks. */
+function session(work: (client: OpcUaClient) => void): string {
+  const packets: Packet[] = []
+  const client = new OpcUaClient(packets)
+  client.ask('CreateSession', Buffer.alloc(0)).ask('ActivateSession', Buffer.alloc(0))
+  work(client)
+  client.close()
+  return capture(packets)
+}
+
+const textOf = (rule: object): string => JSON.stringify(rule)
+
+t.test('nodes: what was written and called often is allowed, each by name; the rest is decided on', async (t) => {
+  const file = session((client) => {
+    for (let i = 0; i < 12; i++) {
+      client.ask('Write', writeBody([SETPOINT], i - 2)).ask('Read', readBody([tag('Speed'), numericNode(0, 2258)]))
+      client.ask('Write', writeBody([1003, 1001, 1002, 1005].map((id) => numericNode(3, id))))
+      client.ask('Write', writeBody([SETPOINT], 1, 4)).ask('Call', callBody([[LINE, ACK]]))
+      client.ask('Write', writeBody([LONG]))
+    }
+    client.ask('Write', writeBody([SETPOINT, RARE], 7)).ask('Write', writeBody([tag('Other')]))
+    client.ask('Call', callBody([[LINE, RESET]])).ask('Write', writeBody([SETPOINT]).subarray(0, -4))
+    client.ask('RegisterNodes', nodesBody([tag('Alias')]), nodesBody([numericNode(9, 77)]))
+    for (let i = 0; i < 10; i++) client.ask('Write', writeBody([numericNode(9, 77)]))
+  })
+  const baseline = await learn(file)
+  const { text, decide } = draftPolicy(baseline)
+  const policy = policyOf(text)
+  const rules = policy.conduits[0].protocols.flatMap((one) => (one.kind === 'opcua' ? one.rules : []))
+  t.strictSame(
+    rules.map(({ name, nodes, attributes, methods }) => [
+      name,
+      nodes?.map((one) => one.text) ?? null,
+      attributes,
+      methods?.map((one) => one.text) ?? null,
+    ]),
+    [
+      ['HMI-01 reads OPC-01', null, null, null],
+      [
+        'HMI-01 writes OPC-01',
+        ['ns=3;i=1001-1003', 'ns=3;i=1005', 'ns=2;s=Line1.Alias', 'ns=2;s=Line1.Setpoint'],
+        [13],
+        null,
+      ],
+      ['HMI-01 writes OPC-01 (2)', ['ns=2;s=Line1.Setpoint'], [4], null],
+      ['HMI-01 calls methods of OPC-01', null, null, ['ns=2;s=Line1/ns=2;s=Ack']],
+    ],
+    'numbers in a row are a range, nothing is made wider, an alias is what it stands for',
+  )
+  t.match(text, /# \d+ items in .*: ns=2;s=Line1\.Setpoint = -2…9 13 times, /)
+  t.match(text, /# of any node; named were 1 of namespace 0, \d of namespace 2/)
+  t.strictSame(
+    decide.map((one) => [one.kind, one.services?.join(), one.requests]),
+    [
+      ['rare-write', 'Write', 1],
+      ['rare-write', 'Write', 1],
+      ['unlisted', 'Write', 12],
+      ['rare-write', 'Call', 1],
+      ['malformed', 'Write', 1],
+    ],
+  )
+  t.match(text, /#- name: D1 .*\n.*\n.*\n.*services: \[ Write \]\n *# {2}nodes:\n *# {4}- ns=2;s=Line1\.Rare\n/)
+  const { groups } = (await replay(policy, file)).result()
+  const denied = groups.filter((group) => group.verdict === 'denied')
+  t.strictSame(
+    denied.map((one) => [one.service, one.node?.slice(0, 20) ?? null, one.method, one.reason, one.count]).sort(),
+    [
+      ['Call', 'ns=2;s=Line1', 'ns=2;s=Reset', 'node', 1],
+      ['Write', 'ns=2;s=Line1.Other', null, 'node', 1],
+      ['Write', 'ns=2;s=Line1.Rare', null, 'node', 1],
+      ['Write', null, null, 'malformed', 1],
+      ['Write', 'ns=2;s=xxxxxxxxxxxxx', null, 'node', 12],
+    ]
+      .map((row) => row.map((part) => (typeof part === 'string' ? part.slice(0, 20) : part)))
+      .sort(),
+  )
+  for (const group of denied)
+    t.ok(
+      decide.some((item) => isAbout(item, group)),
+      textOf(group),
+    )
+  t.notOk(
+    decide.some((item) => isAbout(item, { ...denied[0], service: 'Call', node: 'ns=2;s=Line1', method: 'ns=2;s=New' })),
+    'another method is not what was decided on',
+  )
+
+  // A rule settles the node that it names, and no other.
+  const open = (document: string) =>
+    openDecisions(policyOf(document), baseline, []).map((one) => one.opcua?.nodes?.[0].node)
+  t.strictSame(open(text), ['ns=2;s=Line1.Rare', 'ns=2;s=Line1.Other', undefined, 'ns=2;s=Line1', undefined])
+  const wider = text.replace('- ns=2;s=Line1.Alias', (line) => `${line}\n              - ns=2;s=Line1.R*`)
+  t.strictSame(open(wider), ['ns=2;s=Line1.Other', undefined, 'ns=2;s=Line1', undefined], 'a pattern has it as well')
+})
+
+t.test('nodes: whatever is learned, its replay denies decide items alone', async (t) => {
+  // A linear congruential generator: each run the same.
+  let seed = 4711
+  const random = (below: number): number => {
+    seed = (Math.imul(seed, 1_103_515_245) + 12_345) >>> 0
+    return Math.floor((seed / 2 ** 32) * below)
+  }
+  const node = (): Buffer => {
+    const n = random(12)
+    if (n < 4) return numericNode(random(2) + 1, 100 + n)
+    return stringNode(2, ['a', 'b*', 'c?', 'd\\\\e', 'ns=1;i=5', 'g/ns=2;s=h', 'é', 'k;l'][n - 4])
+  }
+  for (let run = 0; run < 12; run++) {
+    const file = session((client) => {
+      for (let i = 0; i < 60; i++) {
+        const nodes = Array.from({ length: 1 + random(3) }, node)
+        const kind = random(4)
+        if (kind === 0) client.ask('Read', readBody(nodes))
+        else if (kind === 1) client.ask('Write', writeBody(nodes, random(100), random(5) === 0 ? 4 : 13))
+        else if (kind === 2) client.ask('Call', callBody(nodes.map((one) => [one, node()])))
+        else client.ask('RegisterNodes', nodesBody(nodes), nodesBody(nodes.map((_, n) => numericNode(8, n))))
+        if (random(6) === 0) client.ask('Write', writeBody([numericNode(8, random(3))]))
+      }
+    })
+    const rare = 1 + random(6)
+    const baseline = await learn(file)
+    const { text, decide } = draftPolicy(baseline, { ...DRAFT_DEFAULTS, rare })
+    const { groups } = (await replay(policyOf(text), file)).result()
+    const surprises = groups.filter((one) => one.verdict === 'denied' && !decide.some((item) => isAbout(item, one)))
+    t.strictSame(surprises, [], `run ${run}, rare below ${rare}`)
+    const again = patchPolicy(text, policyOf(text), baseline, { ...DRAFT_DEFAULTS, rare })
+    t.equal(again.text, text, 'and nothing is left to add')
+  }
+})
+
+t.test('analyze lists what is to be decided, --apply writes it, and comments stay', async (t) => {
+  const file = session((client) => {
+    for (let i = 0; i < 12; i++) client.ask('Write', writeBody([SETPOINT], i)).ask('Read', readBody([RARE]))
+    for (let i = 0; i < 3; i++) client.ask('Write', writeBody([RARE, numericNode(3, 7 + i)], 5))
+    client.ask('Call', callBody([[LINE, RESET]])).ask('AddNodes', Buffer.alloc(8))
+  })
+  const baseline = await learn(file)
+  const [kept, policy, evidence] = ['kept.json', 'mine.yaml', 'none.jsonl'].map((name) => join(directory, name))
+  writeFileSync(kept, JSON.stringify(baseline))
+  writeFileSync(evidence, '')
+  const mine = `# by hand
+zones:
+  - { zone_id: A, networks: [10.20.0.0/16] }
+  - { zone_id: B, networks: [10.30.0.0/16] } # the MES
+conduits:
+  - conduit_id: C
+    connects: [A, B]
+    protocols_allowed:
+      - protocol: OPC UA
+        rules:
+          # agreed in 2024
+          - { name: looking, from: [B], to: [A], services: [discovery, session, read] } # and no more
+        opcua: { security_modes: [None], security_policies: [None] }
+`
+  writeFileSync(policy, mine)
+  const analyzed = ['analyze', evidence, '--policy', policy, '--baseline', kept, '--min-baseline', '0s']
+  interface Listed {
+    decide: { id: string; what: string; lines: string[] | null; obstacle: string | null }[]
+  }
+  const [first] = headgate([[...analyzed, '--format', 'json']])
+  const { decide } = JSON.parse(first.out) as Listed
+  const of = (what: RegExp) => decide.find((one) => what.test(one.what))
+  t.equal(decide.length, 6, 'five rare ones, and the change of the address space')
+  t.match(of(/Write of ns=2;s=Line1\.Rare = 5/)?.lines, [
+    '- name: 10.30.1.20 writes 10.20.1.5',
+    '  from: [ 10.30.1.20 ]',
+    '  to: [ 10.20.1.5 ]',
+    '  services: [ Write ]',
+    '  nodes: [ ns=2;s=Line1.Rare ]',
+    '  attributes: [ Value ]',
+  ])
+  const ids = [/Line1\.Rare/, /ns=3;i=7/, /ns=3;i=8/, /Reset/, /AddNodes/].map((what) => of(what)?.id ?? '')
+  const [applied, again] = headgate([
+    [...analyzed, '--apply', ...ids],
+    [...analyzed, '--format', 'json'],
+  ])
+  t.match(applied.err, /3 rules added/)
+  const text = readFileSync(policy, 'utf8')
+  t.equal(
+    text.slice(0, mine.indexOf('        opcua:')),
+    mine.slice(0, mine.indexOf('        opcua:')),
+    'not a byte of it changed',
+  )
+  t.match(text, /# accepted \d{4}-\d\d-\d\d: 5 requests in 1 s\n/)
+  t.match(text, /nodes: \[ ns=3;i=7-8, ns=2;s=Line1\.Rare \]/)
+  t.match(text, /methods: \[ ns=2;s=Line1\/ns=2;s=Reset \]/)
+  t.strictSame(
+    (JSON.parse(again.out) as Listed).decide.map((one) => one.what.slice(one.what.indexOf('Write of'))),
+    ['Write of ns=3;i=9 = 5, seen once in all'],
+    'what was not chosen stays open',
+  )
+})
+
+t.test('what a cut-over asks of a baseline, and of what would have been denied', async (t) => {
+  const file = session((client) => {
+    for (let i = 0; i < 12; i++) client.ask('Write', writeBody([SETPOINT], i)).ask('Read', readBody([RARE]))
+    client.ask('Call', callBody([[LINE, RESET]]))
+  })
+  const kept = join(directory, 'cutover.json')
+  const baseline = await learn(file)
+  const sources = [{ ...baseline.sources[0], first: '2026-01-01T00:00:00.000Z', last: '2026-01-08T00:00:00.000Z' }]
+  writeFileSync(kept, JSON.stringify({ ...baseline, sources }))
+  const document = (rules: string): Policy =>
+    policyOf(`zones:
+  - { zone_id: A, networks: [10.20.0.0/16], assets: [{ name: OPC-01, address: 10.20.1.5 }] }
+  - { zone_id: B, networks: [10.30.0.0/16], assets: [{ name: MES-01, address: 10.30.1.20 }] }
+conduits:
+  - conduit_id: C
+    connects: [A, B]
+    protocols_allowed:
+      - protocol: OPC UA
+        rules: [${rules}]
+        opcua: { security_modes: [None], security_policies: [None] }
+`)
+  const rule = (name: string, more: string): string => `{ name: ${name}, from: [B], to: [A], ${more} }`
+  const [SESSIONS, READS] = [rule('s', 'services: [discovery, session]'), rule('r', 'services: [read]')]
+  const WRITES = rule('w', 'services: [write], nodes: ["ns=2;s=Line1.Setpoint"]')
+  const CALLS = rule('c', 'services: [method], methods: ["ns=2;s=Line1/ns=2;s=Reset"]')
+  const before = document(SESSIONS)
+
+  const view = baselineView(before, 'C', kept)
+  t.equal(view.days, 7)
+  t.match(view.undecided, [/^D\d rare-write: MES-01 -> OPC-01: Call of ns=2;s=Line1\/ns=2;s=Reset, seen once in all$/])
+  t.strictSame(baselineView(document(`${SESSIONS}, ${CALLS}`), 'C', kept).undecided, [])
+
+  // Traffic that was normal before: what all of is allowed.
+  const normal = (policy: Policy): string[] =>
+    [...normalTraffic(policy, 'C', kept).flows].map((one) => one.split(' ').slice(3).join(' '))
+  const key = (service: string): string => `-1 ${functionOfName(service)}`
+  t.strictSame(normal(before), ['CreateSession', 'ActivateSession'].map(key))
+  t.ok(normal(document(`${SESSIONS}, ${WRITES}`)).includes(key('Write')))
+  t.notOk(normal(document(`${SESSIONS}, ${WRITES.replace('Setpoint', 'Other')}`)).includes(key('Write')))
+
+  // A read that a newer document allows is open no more; a write has to have been quiet.
+  const ledger = new Ledger(directory)
+  const now = Date.now()
+  for (const service of ['Read', 'Write']) {
+    const event = {
+      client_asset: 'MES-01',
+      client: '10.30.1.20',
+      target: '10.20.1.5',
+      target_port: 4840,
+      reason: 'service',
+    }
+    const more = { event: 'request.would_deny' as const, conduit: 'C', protocol: 'opcua' as const, function: service }
+    ledger.hear({ ...event, ...more }, now, before.sha256)
+  }
+  const found = (policy: Policy): string[] =>
+    checks(policy, 'C', 0, { days: 20, why: '', undecided: [] }, ledger, now).map((one) => one.found)
+  t.equal(found(before).length, 2)
+  t.match(found(document(`${SESSIONS}, ${READS}, ${WRITES}`)), [
+    /^MES-01 would have been denied in the last 24 hours: Write of /,
+  ])
+  t.equal(found(document(`${SESSIONS}, ${WRITES}`)).length, 2)
+  t.equal(found(document(`${SESSIONS}, ${READS.replace(' }', ', nodes: ["i=85"] }')}`)).length, 2, 'not by some nodes')
 })

@@ -1,15 +1,21 @@
 /** A baseline as the checks of a cut-over look at it. */
 import { decideText } from '../../baseline/assess.ts'
-import { leadsTo, modbusOf, standing } from '../../baseline/coverage.ts'
+import type { BaselineFlow } from '../../baseline/baseline-file.ts'
+import { leadsTo, opcuaStanding, placesOf, standing } from '../../baseline/coverage.ts'
 import { baselineSpan, readBaseline, unresolvedDecisions } from '../../baseline/decisions.ts'
 import { formatAddress, parseAddress } from '../../policy/address.ts'
 import type { Policy } from '../../policy/model.ts'
-import { flowKey, type NormalTraffic } from '../conduit-plan.ts'
+import { functionChanges, functionOfName } from '../../protocols/opcua/services.ts'
+import { flowKey, type NormalTraffic, OPCUA_UNIT } from '../conduit-plan.ts'
 import type { BaselineView } from './checks.ts'
 
 const DAY_MS = 86_400_000
 /** Flows that are told apart; a baseline of more is a network of its own. */
 const MAX_FLOWS = 50_000
+
+type Pair = Pick<BaselineFlow, 'client' | 'target' | 'port'>
+
+const isChange = (name: string): boolean => functionChanges(functionOfName(name))
 
 /** @param at a baseline file, or the directory of one; null: there is none */
 export function baselineView(policy: Policy, conduit: string, at: string | null): BaselineView {
@@ -38,13 +44,30 @@ export function normalTraffic(policy: Policy, conduit: string, at: string | null
   const clients = new Set<bigint>()
   const flows = new Set<string>()
   try {
-    const places = modbusOf(policy).filter((place) => place.conduit.id === conduit)
-    for (const flow of at === null ? [] : readBaseline(at).flows) {
-      const [client, target] = [parseAddress(flow.client), parseAddress(flow.target)]
-      if (client === null || target === null || flows.size >= MAX_FLOWS) continue
-      if (!places.some((place) => leadsTo(policy, place, flow)) || standing(policy, flow) !== 'allowed') continue
+    const baseline = at === null ? null : readBaseline(at)
+    const note = (row: Pair, unit: number, code: number): void => {
+      const [client, target] = [parseAddress(row.client), parseAddress(row.target)]
+      if (client === null || target === null || flows.size >= MAX_FLOWS) return
       clients.add(client)
-      flows.add(flowKey(client, target, flow.port, flow.unit, flow.function))
+      flows.add(flowKey(client, target, row.port, unit, code))
+    }
+    const carries = (kind: 'modbus' | 'opcua', row: Pair): boolean =>
+      placesOf(policy, kind).some((place) => place.conduit.id === conduit && leadsTo(policy, place, row))
+    for (const flow of baseline?.flows ?? []) {
+      if (carries('modbus', flow) && standing(policy, flow) === 'allowed') note(flow, flow.unit, flow.function)
+    }
+    for (const row of baseline?.opcua ?? []) {
+      if (!carries('opcua', row)) continue
+      for (const name of Object.keys(row.services)) {
+        const { nodes } = row.services[name]
+        const grant = {
+          row,
+          services: [name],
+          securityMode: null,
+          nodes: isChange(name) && nodes.length > 0 ? nodes : null,
+        }
+        if (opcuaStanding(policy, grant) === 'allowed') note(row, OPCUA_UNIT, functionOfName(name))
+      }
     }
   } catch {
     // The checks before the cut-over have said so; known assets count all the same.

@@ -29,6 +29,10 @@ const readsSchema = z.strictObject({
 /** Requests that read, as far as `settled.ts` has to know them. */
 export type Reads = z.infer<typeof readsSchema>
 
+/** The same of OPC UA: a service that reads, and that no rule spoke of. */
+const serviceSchema = z.strictObject({ client: z.string(), target: z.string(), port: z.number(), service: z.string() })
+export type ServiceRead = z.infer<typeof serviceSchema>
+
 const kindSchema = z.strictObject({
   conduit: z.string(),
   /** Asset that asked, what it asked, and why it would have been denied. */
@@ -43,7 +47,7 @@ const kindSchema = z.strictObject({
   /** SHA-256 of the document that they were last seen under. */
   policy: z.string(),
   /** null: nothing can be said of what other documents would make of them. */
-  reads: readsSchema.nullable(),
+  reads: z.union([readsSchema, serviceSchema]).nullable(),
 })
 const fileSchema = z.strictObject({
   headgate_would_deny: z.literal(1),

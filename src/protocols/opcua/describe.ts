@@ -9,6 +9,7 @@ import { RequestHeader, ResponseHeader, walkRequestHeader, walkResponseHeader } 
 import { nodeText } from './node-id.ts'
 import { RequestWalker } from './requests.ts'
 import { functionLabel, functionOfRequest, REQUEST, RESPONSE } from './services.ts'
+import type { Aliases } from './session-context.ts'
 
 /** Fields of an event; see the catalogue of events for each. */
 export interface RequestFields {
@@ -33,8 +34,15 @@ const SHOWN_ELEMENTS = 8
 /**
  * @param at offset of the TypeId, @param end behind the body
  * @param itemAt offset of the item to tell; -1: the first
+ * @param aliases of the session: a NodeId that RegisterNodes gave out is told as the node that rules are asked about
  */
-export function describeRequest(buf: Uint8Array, at: number, end: number, itemAt = -1): RequestFields {
+export function describeRequest(
+  buf: Uint8Array,
+  at: number,
+  end: number,
+  itemAt = -1,
+  aliases: Aliases | null = null,
+): RequestFields {
   const walker = new RequestWalker()
   const walked = walker.open(buf, at, end)
   const fields: RequestFields = {}
@@ -43,8 +51,8 @@ export function describeRequest(buf: Uint8Array, at: number, end: number, itemAt
   fields.items = walker.count
   while (walker.next()) {
     if (itemAt !== -1 && walker.itemAt !== itemAt) continue
-    fields.node = nodeText(buf, walker.node)
-    if (walker.hasOther) fields.method = nodeText(buf, walker.other)
+    fields.node = realText(buf, walker.node, aliases)
+    if (walker.hasOther) fields.method = realText(buf, walker.other, aliases)
     if (walker.attribute !== 0) fields.attribute = attributeName(walker.attribute)
     if (walker.valueAt !== -1) fields.value = valueText(buf, walker.valueAt, walker.itemEnd)
     break
@@ -52,10 +60,21 @@ export function describeRequest(buf: Uint8Array, at: number, end: number, itemAt
   return fields
 }
 
+function realText(buf: Uint8Array, ref: NodeRef, aliases: Aliases | null): string {
+  const real = aliases?.resolve(buf, ref) ?? null
+  return real === null ? nodeText(buf, ref) : nodeText(real.buf, real.ref)
+}
+
 /** A request of which some or all items are denied: the first of them, and how many they are. */
-export function describeDenied(buf: Uint8Array, at: number, end: number, denials: Denials): RequestFields {
-  if (denials.count === 0) return describeRequest(buf, at, end)
-  const fields = describeRequest(buf, at, end, denials.from(0))
+export function describeDenied(
+  buf: Uint8Array,
+  at: number,
+  end: number,
+  denials: Denials,
+  aliases: Aliases | null = null,
+): RequestFields {
+  if (denials.count === 0) return describeRequest(buf, at, end, -1, aliases)
+  const fields = describeRequest(buf, at, end, denials.from(0), aliases)
   fields.denied = denials.count
   return fields
 }

@@ -223,7 +223,8 @@ export class NodeSet {
 /** §5.2.2.6: the first three parts are little-endian numbers, the last eight bytes stand as they are written. */
 const GUID_ORDER = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15] as const
 
-function guidBytes(text: string): Uint8Array {
+/** @param text as `g=` has it; lower case or upper */
+export function guidBytes(text: string): Uint8Array {
   const bytes = Buffer.from(text.replaceAll('-', ''), 'hex')
   return Uint8Array.from(GUID_ORDER, (from) => bytes[from])
 }

@@ -132,6 +132,9 @@ export const isResponse = (typeId: number): boolean => typeId === SERVICE_FAULT 
 
 export const functionLabel = (index: number): string => FUNCTION_NAMES[index] ?? 'unknown'
 
+/** The index of a function by its label; `FUNCTION.unknown` for any other text. */
+export const functionOfName = (name: string): number => Math.max(FUNCTION.unknown, FUNCTION_NAMES.indexOf(name))
+
 /** The service of a request's type id. */
 export const serviceOf = (typeId: number): Service | undefined =>
   SERVICES[functionOfRequest(typeId) - FUNCTION.services]

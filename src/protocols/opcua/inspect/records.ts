@@ -113,9 +113,12 @@ export class Records implements FieldSource {
       const fields: OpcUaFields = { function: functionLabel(fn), request_id: state.up.request }
       if (at === -3 || state.mode > MODE.sign) return fields
       const body = o + AT.body
+      const aliases = state.context?.aliases ?? null
       const denied = at === -2 && table !== undefined && table.denials.count > 0 && isOfItem(reason)
       return {
-        ...(denied ? describeDenied(buf, body, end, table.denials) : describeRequest(buf, body, end, Math.max(at, -1))),
+        ...(denied
+          ? describeDenied(buf, body, end, table.denials, aliases)
+          : describeRequest(buf, body, end, Math.max(at, -1), aliases)),
         ...fields,
       }
     })

@@ -1484,6 +1484,7 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner, FieldSo
   ): void {
     const { typeId, requestId } = this.request
     const { denials } = this.rules.table
+    const { aliases } = this.lastContext
     this.host.reportOpcUa({
       kind: 'request',
       reason,
@@ -1493,7 +1494,7 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner, FieldSo
       detail,
       fields: () => ({
         ...this.channelFields(),
-        ...(items ? describeDenied(buf, at, end, denials) : describeRequest(buf, at, end)),
+        ...(items ? describeDenied(buf, at, end, denials, aliases) : describeRequest(buf, at, end, -1, aliases)),
         request_id: requestId,
         session: this.lastHeld?.name,
         user: this.lastHeld?.user || undefined,
