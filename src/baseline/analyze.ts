@@ -501,8 +501,9 @@ function curveOf(sightings: Sightings, baseline: BaselineFile | null): Analysis[
   for (const { client, target, port, function: code, sub, first } of baseline?.flows ?? []) {
     note([client, target, port, code, sub].join(' '), Date.parse(first))
   }
-  for (const { client, target, port, services, first } of baseline?.opcua ?? []) {
-    for (const name of Object.keys(services)) note([client, target, port, name].join(' '), Date.parse(first))
+  for (const { client, target, port, services } of baseline?.opcua ?? []) {
+    for (const [name, { first }] of Object.entries(services))
+      note([client, target, port, name].join(' '), Date.parse(first))
   }
   for (const { kind, client, target, port, function: code, sub, service, first } of sightings.all.values()) {
     if (kind === 'request')

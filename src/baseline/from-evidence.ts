@@ -3,8 +3,9 @@
  * event, so this complements a policy (`learn --evidence … --policy`), or learns all where the policy allowed nothing.
  */
 import { type BaselineConnection, type BaselineFile, emptyBaseline, type ValueRow } from './baseline-file.ts'
+import { perSecond, rateRow } from './evidence-rate.ts'
 import { tableOf } from './function-tables.ts'
-import { figuresOf } from './rate.ts'
+import { opcuaFromEvidence } from './opcua-evidence.ts'
 import { plural } from './rules.ts'
 import type { Sighting, Sightings } from './sightings.ts'
 
@@ -12,14 +13,13 @@ import type { Sighting, Sightings } from './sightings.ts'
 const UNKNOWN_EXCEPTION = '0'
 
 const iso = (ms: number): string => new Date(ms).toISOString()
-const rateRow = (seconds: [number, number][]) => ({ ...figuresOf(seconds), seconds })
 
 /** @param files names of the evidence files, for the list of sources */
 export function baselineFromEvidence(sightings: Sightings, files: readonly string[]): BaselineFile {
   const baseline = emptyBaseline()
-  const seen = [...sightings.all.values()].filter(
-    (one) => one.protocol === 'modbus' && one.kind === 'request' && one.happened === 'would-deny',
-  )
+  const all = [...sightings.all.values()].filter((one) => one.kind === 'request' && one.happened === 'would-deny')
+  const seen = all.filter((one) => one.protocol === 'modbus')
+  const opcua = all.filter((one) => one.protocol === 'opcua')
   const clients = new Map<string, Sighting[]>()
   const targets = new Map<string, Sighting[]>()
   const pairs = new Map<string, Sighting[]>()
@@ -54,7 +54,8 @@ export function baselineFromEvidence(sightings: Sightings, files: readonly strin
     })
   }
   for (const own of pairs.values()) baseline.connections.push(connectionOf(own))
-  const [first, last] = spanOf(seen)
+  baseline.opcua = opcuaFromEvidence(sightings, opcua)
+  const [first, last] = spanOf(all)
   baseline.first = first
   baseline.last = last
   const notes = [
@@ -64,8 +65,16 @@ export function baselineFromEvidence(sightings: Sightings, files: readonly strin
   if (shared > 0) notes.push(`${plural(shared, 'kind')} of several units: how many requests each had is an equal share`)
   if (sightings.dropped > 0) notes.push(`${plural(sightings.dropped, 'event')} of too many kinds are left out`)
   const denied = [...sightings.all.values()].filter((one) => one.happened === 'denied').length
-  const opcua = [...sightings.all.values()].filter((one) => one.protocol === 'opcua').length
-  if (opcua > 0) notes.push(`${plural(opcua, 'kind')} of OPC UA are left out: see "headgate analyze"`)
+  if (opcua.length > 0) {
+    const unlisted = baseline.opcua
+      .flatMap(({ services }) => Object.values(services))
+      .reduce((n, one) => n + one.unlisted, 0)
+    notes.push('of OPC UA no event tells the answers, nor the nodes that were read for a reason other than their nodes')
+    if (unlisted > 0)
+      notes.push(`${plural(unlisted, 'item')} of OPC UA are in events that stand for several, and name the node of one`)
+  }
+  const others = [...sightings.all.values()].filter((one) => one.protocol === 'opcua' && one.kind !== 'request').length
+  if (others > 0) notes.push(`${plural(others, 'kind')} of channels, connections and responses of OPC UA are left out`)
   if (denied > 0) notes.push(`${plural(denied, 'kind')} that a conduit denied are left out`)
   const found = Number.isFinite(sightings.first)
   baseline.sources.push({
@@ -84,13 +93,6 @@ const countOf = (own: readonly Sighting[]): number => own.reduce((sum, one) => s
 function spanOf(own: readonly Sighting[]): [string, string] | [null, null] {
   if (own.length === 0) return [null, null]
   return [iso(Math.min(...own.map((one) => one.first))), iso(Math.max(...own.map((one) => one.last)))]
-}
-
-/** Requests a second of one kind, as if they came evenly: its interval where it keeps one, else its mean. */
-function perSecond(one: Sighting): number {
-  const seconds = Math.max(1, (one.last - one.first) / 1000)
-  const { regular } = one.intervals
-  return Math.max(1, Math.ceil(Math.max(one.count / seconds, regular === null ? 0 : 1000 / Math.max(1, regular.ms))))
 }
 
 const rateOf = (own: readonly Sighting[]): [number, number][] => [

@@ -68,7 +68,9 @@ export function assessOpcUa(
       why: string,
       grant: Partial<OpcUaGrant> | null,
     ): void => {
-      const { client, target, port, first, last } = row
+      const { client, target, port } = row
+      const [only] = services
+      const { first, last } = services.length === 1 && Object.hasOwn(row.services, only) ? row.services[only] : row
       const opcua = grant === null ? null : { row, services, securityMode: null, nodes: null, ...grant }
       const nothing = { unit: null, function: null, sub: null, flow: null }
       decide.push({ kind, client, target, port, ...nothing, requests, first, last, why, services, opcua })
@@ -147,7 +149,7 @@ function doubtsOf(name: string, service: BaselineService, rare: number): Doubt[]
     const why = `${name} of ${plural(nameless.length, 'node')} that no rule can name: ${list(nameless)}`
     doubts.push(['unlisted', nameless.reduce((sum, one) => sum + one.requests, 0), why, {}])
   } else if (unread + unlisted > 0) {
-    const why = `${name} of nodes that are not in the baseline: ${plural(unlisted, 'item')} too many, ${plural(unread, 'request')} that could not be read`
+    const why = `${name} of nodes that are not in the baseline: ${plural(unlisted, 'item')} not kept or not named, ${plural(unread, 'request')} not readable`
     doubts.push(['unlisted', unread + unlisted, why, {}])
   }
   const sound = requests - malformed - unread

@@ -155,8 +155,9 @@ const SHOWN = 6
 
 /** What a rule rests on, in one or two lines. */
 export function opcuaEvidence({ grants }: OpcUaDraftRule): string[] {
-  const first = grants.reduce((least, { row }) => (row.first < least ? row.first : least), grants[0].row.first)
-  const last = grants.reduce((most, { row }) => (row.last > most ? row.last : most), grants[0].row.last)
+  const spans = grants.flatMap(({ row, services }) => services.map((name) => row.services[name] ?? row))
+  const first = spans.reduce((least, one) => (one.first < least ? one.first : least), spans[0].first)
+  const last = spans.reduce((most, one) => (one.last > most ? one.last : most), spans[0].last)
   const span = spanText(Date.parse(last) - Date.parse(first))
   if (grants[0].nodes !== null)
     return [

@@ -3,6 +3,7 @@
  * many (`count`, `first`, `last`), so numbers, times and intervals are of what it stands for.
  */
 import { parseFunction } from '../protocols/modbus/function-codes.ts'
+import { SERVICES } from '../protocols/opcua/services.ts'
 import { keyOf } from './decisions.ts'
 import { isNarrow } from './opcua-sighted.ts'
 import { RangeSet } from './ranges.ts'
@@ -74,6 +75,9 @@ export class Sighting {
   readonly node: string | null
   readonly method: string | null
   readonly attribute: string | null
+  /** OPC UA: items whose node events name, and those that they only count. */
+  named = 0
+  unnamed = 0
   /** OPC UA: something was written that is no number. */
   valueHidden = false
   clientAsset: string | null = null
@@ -160,6 +164,8 @@ export class Sighting {
   /** An event of many, or of a request with several denied items, names one node of them. */
   private writes(fields: Fields, count: number): void {
     if (this.node === null) return
+    this.named++
+    this.unnamed += count - 1 + Math.max(1, Number(fields.denied ?? fields.items ?? 1)) - 1
     if (count > 1 || Number(fields.denied ?? 1) > 1) this.partial = true
     if (this.reason !== 'value' || fields.value === undefined) return
     const numbers = text(fields.value)
@@ -246,6 +252,18 @@ const EVENT_OF: Readonly<Record<string, readonly [Happened, SightingKind]>> = {
   'shadow.would_allow': ['shadow-allow', 'request'],
 }
 
+/** Kinds of channels, and endpoint URLs, of one client, target and port. */
+const MAX_CHANNELS = 64
+const MAX_URLS = 32
+const DISCOVERY: ReadonlySet<string> = new Set(
+  SERVICES.filter(({ group }) => group === 'discovery').map(({ name }) => name),
+)
+
+export interface Channels {
+  kinds: Map<string, { policy: string; mode: string; opened: number; requests: number }>
+  urls: Set<string>
+}
+
 /** All that the evidence tells. */
 export class Sightings {
   readonly all = new Map<string, Sighting>()
@@ -263,6 +281,8 @@ export class Sightings {
   /** Milliseconds since 1970; infinite where there is no record. */
   first = Number.POSITIVE_INFINITY
   last = Number.NEGATIVE_INFINITY
+  /** OPC UA: channels of each client, target and port. */
+  readonly channels = new Map<string, Channels>()
   /** Requests that a target did not answer in time, by client, target and port. */
   readonly timeouts = new Map<string, number>()
   /** When each policy was last put into force, by its SHA-256. */
@@ -284,6 +304,7 @@ export class Sightings {
       const key = `${text(fields.client)} ${text(fields.target)} ${text(fields.target_port)}`
       this.timeouts.set(key, (this.timeouts.get(key) ?? 0) + Number(fields.count ?? 1))
     }
+    if (fields.protocol === 'opcua') this.channel(event, fields)
     const what = Object.hasOwn(EVENT_OF, event) ? EVENT_OF[event] : undefined
     const protocol = text(fields.protocol)
     if (what === undefined || (protocol !== 'modbus' && protocol !== 'opcua')) return
@@ -313,6 +334,30 @@ export class Sightings {
     const why = `${text(fields.conduit)}: ${text(fields.detail)}`
     if (this.uncompared.size >= MAX_RANGES && !this.uncompared.has(why)) return
     this.uncompared.set(why, (this.uncompared.get(why) ?? 0) + Number(fields.count ?? 1))
+  }
+
+  /** Notes what an event says of its channel. */
+  private channel(event: string, fields: Fields): void {
+    const key = `${text(fields.client)} ${text(fields.target)} ${text(fields.target_port)}`
+    let one = this.channels.get(key)
+    if (one === undefined) {
+      if (this.channels.size >= MAX_SIGHTINGS) return
+      one = { kinds: new Map(), urls: new Set() }
+      this.channels.set(key, one)
+    }
+    const url = text(fields.endpoint_url).slice(0, 4096)
+    if (url !== '' && one.urls.size < MAX_URLS) one.urls.add(url)
+    const policy = text(fields.security_policy).slice(0, 64)
+    const mode = text(fields.security_mode).slice(0, 32)
+    // What stays encrypted is learned nothing of.
+    const hidden = mode === 'SignAndEncrypt' && fields.visibility !== 'inspected'
+    if (policy === '' || mode === '' || mode === 'undecided' || hidden) return
+    const kind = one.kinds.get(`${policy} ${mode}`) ?? { policy, mode, opened: 0, requests: 0 }
+    if (one.kinds.size >= MAX_CHANNELS && kind.opened + kind.requests === 0) return
+    one.kinds.set(`${policy} ${mode}`, kind)
+    const count = Math.max(1, Number(fields.count ?? 1)) || 1
+    if (event === 'channel.opened') kind.opened += count
+    else if (event.startsWith('request.') && !DISCOVERY.has(text(fields.function))) kind.requests += count
   }
 
   /** Another shadow policy begins anew. */

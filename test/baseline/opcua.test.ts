@@ -442,6 +442,70 @@ conduits:
   )
 })
 
+t.test('learned from evidence: what its events hold, and what they do not is said', async (t) => {
+  const file = join(directory, 'events.jsonl')
+  const at = (s: number): string => new Date(1.77e12 + 1000 * s).toISOString()
+  const pair = { conduit: 'C', protocol: 'opcua', client: '10.30.1.20', target: '10.20.1.5', target_port: 4840 }
+  const channel = { security_policy: 'Basic256Sha256', security_mode: 'Sign', endpoint_url: 'opc.tcp://opc:4840' }
+  const would = (s: number, service: string, more: object) => ({
+    ...{ time: at(s), event: 'request.would_deny', reason: 'service', function: service, ...pair, ...channel },
+    ...more,
+  })
+  const node = (name: string) => ({ node: `ns=2;s=${name}`, attribute: 'Value', items: 1 })
+  const events = [
+    { time: at(0), event: 'channel.opened', ...pair, ...channel },
+    {
+      time: at(0),
+      event: 'channel.opened',
+      ...pair,
+      ...channel,
+      security_mode: 'SignAndEncrypt',
+      visibility: 'header only',
+    },
+    ...Array.from({ length: 12 }, (_, i) => would(10 * i, 'Write', node('Setpoint'))),
+    would(200, 'Write', { ...node('Rare'), items: 3 }),
+    would(210, 'Call', { node: 'ns=2;s=Line1', method: 'ns=2;s=Ack', items: 1 }),
+    would(900, 'Read', { node: 'ns=2;s=Speed', items: 1, count: 600, first: at(300), last: at(900) }),
+    would(901, 'Write', { ...node('Setpoint'), reason: 'malformed' }),
+    { ...would(902, 'Read', {}), event: 'response.would_deny', reason: 'state' },
+  ]
+  writeFileSync(file, events.map((one) => `${JSON.stringify(one)}\n`).join(''))
+  const [json, drafted] = headgate([
+    ['learn', '--evidence', file, '--baseline', '-'],
+    ['learn', '--evidence', file],
+  ])
+  t.match(json.err, /of OPC UA no event tells the answers/)
+  t.match(json.err, /2 items of OPC UA are in events that stand for several, and name the node of one/)
+  t.match(json.err, /1 kind of channels, connections and responses of OPC UA are left out/)
+  const [row] = parseBaseline(json.out, 'learned').opcua
+  t.strictSame(row.channels, [{ policy: 'Basic256Sha256', mode: 'Sign', opened: 1, requests: 15 + 600 }])
+  t.match(row, { opened: 1, endpoint_urls: ['opc.tcp://opc:4840'] })
+  const { Write, Read, Call } = row.services
+  t.match(Write, { requests: 14, malformed: 1, unlisted: 2, responses: 0, first: at(0), last: at(901) })
+  t.strictSame(
+    Write.nodes.map((one) => [one.node, one.attribute, one.requests]),
+    [
+      ['ns=2;s=Setpoint', 'Value', 13],
+      ['ns=2;s=Rare', 'Value', 1],
+    ],
+  )
+  t.match(Read, { requests: 600, nodes: [], rate: { max: 1 } })
+  t.match(Call.nodes, [{ node: 'ns=2;s=Line1', method: 'ns=2;s=Ack', requests: 1 }])
+  const policy = policyOf(drafted.out)
+  const [protocol] = policy.conduits[0].protocols
+  t.match(protocol, {
+    kind: 'opcua',
+    handling: 'inspect',
+    securityModes: ['Sign'],
+    endpointUrls: ['opc.tcp://opc:4840'],
+  })
+  t.match(drafted.out, /services: \[ Write \]\n +nodes:\n +- ns=2;s=Setpoint\n/)
+  t.match(
+    drafted.err,
+    /unlisted: .*Write of nodes that are not in the baseline: 2 items not kept or not named, 0 requests not readable/,
+  )
+})
+
 t.test('what a cut-over asks of a baseline, and of what would have been denied', async (t) => {
   const file = session((client) => {
     for (let i = 0; i < 12; i++) client.ask('Write', writeBody([SETPOINT], i)).ask('Read', readBody([RARE]))
