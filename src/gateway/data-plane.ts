@@ -30,8 +30,9 @@ export class DataPlane {
   readonly storm: Storm
   /** Connections with requests that wait to be paced. */
   readonly waiting = new Set<Connection>()
-  /** Connections that have asked to be looked at within a tick. */
-  private readonly soon = new Set<Connection>()
+  /** Connections that have asked to be looked at since the latest tick, and those that did before it. */
+  private soon = new Set<Connection>()
+  private due = new Set<Connection>()
   private readonly connections = new Set<Connection>()
   private plan: Plan | null = null
   private sweptMs = 0
@@ -206,9 +207,10 @@ export class DataPlane {
     this.connections.delete(connection)
     this.waiting.delete(connection)
     this.soon.delete(connection)
+    this.due.delete(connection)
   }
 
-  /** Has a connection looked at, as by its timer, at the next tick. */
+  /** Has a connection looked at, as by its timer, at the next tick but one: what has just begun to wait is given time. */
   lookSoon(connection: Connection): void {
     this.soon.add(connection)
   }
@@ -229,8 +231,11 @@ export class DataPlane {
 
   /** Time-outs and events. Every `TimerWheel.interval` milliseconds. */
   tick(): void {
-    for (const connection of this.soon) connection.onTimer()
-    this.soon.clear()
+    for (const connection of this.due) connection.onTimer()
+    this.due.clear()
+    const { soon } = this
+    this.soon = this.due
+    this.due = soon
     this.wheel.advance(this.clock.ms)
     if (this.clock.ms - this.sweptMs >= SWEEP_MS || this.clock.ms < this.sweptMs) {
       this.sweptMs = this.clock.ms

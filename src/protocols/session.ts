@@ -4,8 +4,8 @@
  * to close. Beside this, each session has `adopt` for its own kind of terms, and a way of its own to report verdicts.
  */
 
-/** Bytes before those received that are the session's to write, while it says that it holds a `partial` frame. */
-export const HEAD_ROOM = 260
+/** The most bytes that a session may want before those received: see `Session.clientRoom`. */
+export const HEAD_ROOM = 512
 
 /** The clock of a worker: set once a batch of input, read by all its sessions. */
 export interface Clock {
@@ -44,8 +44,13 @@ export interface SessionHost {
 export interface Session {
   /** Requests that the target owes an answer. */
   readonly pending: number
-  /** True where part of a frame from the client waits to be put before its next bytes: see `HEAD_ROOM`. */
-  readonly partial: boolean
+  /**
+   * Bytes before the next ones from the client that must be the session's to write: a part of a frame waits to be put
+   * there. At most `HEAD_ROOM`, mostly 0: what is read lies close together, and in the cache.
+   */
+  readonly clientRoom: number
+  /** The same before the next bytes from the target. */
+  readonly targetRoom: number
   /** True while no more should be read from the client. */
   readonly congested: boolean
   /** True when nothing is owed to the client any more. */
@@ -55,11 +60,11 @@ export interface Session {
   /** The bytes pass as they come, whatever is found in them. */
   readonly monitoring: boolean
   /**
-   * Bytes [start, end) from the client. `buf` has `HEAD_ROOM` writable bytes before `start`; its content from there to
+   * Bytes [start, end) from the client. `buf` has `clientRoom` writable bytes before `start`; its content from there to
    * `end` is the session's to change.
    */
   onClientBytes(buf: Uint8Array, start: number, end: number): void
-  /** Bytes from the target; the same demands on `buf`. */
+  /** Bytes from the target; the same demands on `buf`, with `targetRoom`. */
   onTargetBytes(buf: Uint8Array, start: number, end: number): void
   /** The client has closed its side. */
   onClientEnd(): void

@@ -6,9 +6,9 @@ import type { ModbusConduit } from '../../src/gateway/modbus-conduit.ts'
 import { Plan } from '../../src/gateway/plan.ts'
 import { valuesBytes } from '../../src/limits/present-values.ts'
 import type { Policy } from '../../src/policy/model.ts'
-import { MAX_ADU, type ModbusHost, ModbusSession, type ReportKind } from '../../src/protocols/modbus/session.ts'
+import { type ModbusHost, ModbusSession, type ReportKind } from '../../src/protocols/modbus/session.ts'
 import { REASONS, WOULD_DENY } from '../../src/protocols/reason.ts'
-import type { RequestLimiter } from '../../src/protocols/session.ts'
+import { HEAD_ROOM, type RequestLimiter } from '../../src/protocols/session.ts'
 import { layoutOf } from '../../src/records/counters.ts'
 import { type ConduitText, modbusPolicy } from './policy.ts'
 
@@ -116,17 +116,18 @@ export class SessionHarness implements ModbusHost {
     return Buffer.concat(this.clientWrites).toString('hex')
   }
 
-  /** Bytes from the client, alone in a buffer of guard bytes. */
+  /** Bytes from the client, alone but for the room that the session wants before them in a buffer of guard bytes. */
   client(bytes: Uint8Array): void {
-    this.feed(bytes, (buf, start, end) => this.session.onClientBytes(buf, start, end))
+    this.feed(bytes, this.session.clientRoom, (buf, start, end) => this.session.onClientBytes(buf, start, end))
   }
 
   target(bytes: Uint8Array): void {
-    this.feed(bytes, (buf, start, end) => this.session.onTargetBytes(buf, start, end))
+    this.feed(bytes, this.session.targetRoom, (buf, start, end) => this.session.onTargetBytes(buf, start, end))
   }
 
-  private feed(bytes: Uint8Array, take: (buf: Uint8Array, start: number, end: number) => void): void {
-    const start = 40 + MAX_ADU
+  private feed(bytes: Uint8Array, room: number, take: (buf: Uint8Array, start: number, end: number) => void): void {
+    if (room < 0 || room > HEAD_ROOM) throw new Error(`wants ${room} bytes before`)
+    const start = 40 + room
     const buf = new Uint8Array(start + bytes.length + 300).fill(this.guard)
     buf.set(bytes, start)
     const end = start + bytes.length

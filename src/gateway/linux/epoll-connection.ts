@@ -86,7 +86,7 @@ export class EpollConnection extends Connection {
       this.hungUp(client, events)
       return
     }
-    const at = outbox.place()
+    const at = outbox.place(this.session.clientRoom)
     const length = sys.recv(client.fd, at)
     if (length > 0) {
       client.more = length === AREA.readBytes || (events & ENDS) !== 0
@@ -172,7 +172,7 @@ export class EpollConnection extends Connection {
       this.hungUp(target, events)
       return
     }
-    const at = outbox.place()
+    const at = outbox.place(this.session.targetRoom)
     const length = sys.recv(target.fd, at)
     if (length > 0) {
       target.more = length === AREA.readBytes || (events & ENDS) !== 0

@@ -42,10 +42,11 @@ export class NetConnection extends Connection {
     // Room before the bytes for the part of a frame that came before them.
     let buf: Uint8Array = chunk
     let start = 0
-    if (this.session.partial) {
-      buf = new Uint8Array(HEAD_ROOM + chunk.length)
-      buf.set(chunk, HEAD_ROOM)
-      start = HEAD_ROOM
+    const room = this.session.clientRoom
+    if (room > 0) {
+      buf = new Uint8Array(room + chunk.length)
+      buf.set(chunk, room)
+      start = room
     }
     this.chunk = buf
     this.session.onClientBytes(buf, start, buf.length)

@@ -183,6 +183,10 @@ export class PairTable {
   wouldReason = 0
   /** The specification fault behind `malformed` (or behind `address`, on overflow); 0: none. */
   fault = 0
+  /** Of reads as `aim` has found them: the most that one may ask for, and the first of the ranges that it may touch. */
+  limit = 0
+  low = 0
+  high = 0
   /** Whether any rule wants to know the present value of registers. */
   readonly learns: boolean
   /** All rules of the pair, in the document's order, with their indexes in the conduit's protocol. */
@@ -295,6 +299,21 @@ export class PairTable {
       }
     }
     return this.decideOther(program, buf, unitAt, end)
+  }
+
+  /**
+   * Says what reads of one unit and function may be, for a caller with many alike: those of 1…`limit` that lie within
+   * `low`…`high` are allowed by `rule`; of all others `allowsRead` knows.
+   * @param target unit identifier << 8 | function code
+   */
+  aim(target: number): void {
+    const { programs, pool } = this
+    const at = this.cells[(this.rows[target >>> 8] << 8) | (target & 0xff)] * PROGRAM.words
+    const first = programs[at + PROGRAM.first]
+    this.rule = programs[at + PROGRAM.rule]
+    this.limit = first < programs[at + PROGRAM.last] ? programs[at + PROGRAM.quantity] : 0
+    this.low = pool[first]
+    this.high = pool[first + 1]
   }
 
   /**

@@ -195,8 +195,12 @@ function checkEncapsulatedInterface(buf: Uint8Array, pdu: number, length: number
   return ends(length, at)
 }
 
-/** Set in the first word beside the function code where the other two say what is owed. */
+/**
+ * Set in the first word beside the function code where more is known of what is owed: of FC 1…4 the byte count, in the
+ * same word's upper half; of others what the other two words say.
+ */
 const KNOWN = 0x100
+const COUNT_SHIFT = 16
 
 /**
  * Writes what answer a request is owed, for `matchResponse`: three words at `words[at…at+2]`. A request too short to
@@ -204,11 +208,9 @@ const KNOWN = 0x100
  * @param buf holds the request PDU at [pdu, end)
  */
 export function noteRequest(buf: Uint8Array, pdu: number, end: number, words: Int32Array, at: number): void {
-  if (end - pdu === 5 && (buf[pdu] === 3 || buf[pdu] === 4)) {
-    words[at] = buf[pdu] | KNOWN
-    words[at + 1] = ((buf[pdu + 3] << 8) | buf[pdu + 4]) << 1
-    words[at + 2] = 0
-  } else noteOther(buf, pdu, end, words, at)
+  const code = buf[pdu]
+  if (end - pdu >= 5 && code >= 1 && code <= 4) noteRead(code, (buf[pdu + 3] << 8) | buf[pdu + 4], words, at)
+  else noteOther(buf, pdu, end, words, at)
 }
 
 /**
@@ -216,13 +218,14 @@ export function noteRequest(buf: Uint8Array, pdu: number, end: number, words: In
  * @param quantity coils, discrete inputs or registers asked for
  */
 export function noteRead(code: number, quantity: number, words: Int32Array, at: number): void {
-  words[at] = code | KNOWN
-  words[at + 1] = code < 3 ? (quantity + 7) >> 3 : quantity << 1
+  const count = code < 3 ? (quantity + 7) >> 3 : quantity << 1
+  // What no byte count can be is owed none, and not that of a smaller number.
+  words[at] = code | KNOWN | ((count > 255 ? 0xffff : count) << COUNT_SHIFT)
 }
 
-/** Whether a request noted at `at` is a read of FC 1…4 that asked for `count` bytes. */
-export function awaitsRead(words: Int32Array, at: number, count: number): boolean {
-  return (words[at] - (KNOWN + 1)) >>> 0 < 4 && words[at + 1] === count
+/** Whether a request of function `code`, noted at `at`, is a read of FC 1…4 that asked for `count` bytes. */
+export function awaitsRead(code: number, words: Int32Array, at: number, count: number): boolean {
+  return words[at] === (code | KNOWN | (count << COUNT_SHIFT)) && code <= 4
 }
 
 function noteOther(buf: Uint8Array, pdu: number, end: number, words: Int32Array, at: number): void {
@@ -232,13 +235,6 @@ function noteOther(buf: Uint8Array, pdu: number, end: number, words: Int32Array,
   words[at + 1] = 0
   words[at + 2] = 0
   switch (code) {
-    case 1:
-    case 2:
-      if (length < 5) return
-      words[at + 1] = (((buf[pdu + 3] << 8) | buf[pdu + 4]) + 7) >> 3
-      break
-    case 3:
-    case 4:
     case 23:
       if (length < 5) return
       words[at + 1] = ((buf[pdu + 3] << 8) | buf[pdu + 4]) << 1
@@ -286,8 +282,8 @@ function noteOther(buf: Uint8Array, pdu: number, end: number, words: Int32Array,
  */
 export function matchResponse(buf: Uint8Array, pdu: number, end: number, words: Int32Array, at: number): number {
   const noted = words[at]
-  if ((noted === (3 | KNOWN) || noted === (4 | KNOWN)) && end - pdu >= 2 && buf[pdu] === (noted & 0xff)) {
-    return buf[pdu + 1] === words[at + 1] ? 0 : FAULT.MISMATCH_COUNT
+  if (end - pdu >= 2 && buf[pdu] <= 4 && buf[pdu] === (noted & 0xff) && (noted & KNOWN) !== 0) {
+    return buf[pdu + 1] === noted >>> COUNT_SHIFT ? 0 : FAULT.MISMATCH_COUNT
   }
   return matchOther(buf, pdu, end, words, at)
 }
@@ -304,6 +300,7 @@ function matchOther(buf: Uint8Array, pdu: number, end: number, words: Int32Array
     case 2:
     case 3:
     case 4:
+      return FAULT.MISMATCH_COUNT
     case 23:
       return length >= 2 && buf[pdu + 1] === words[at + 1] ? 0 : FAULT.MISMATCH_COUNT
     case 5:

@@ -21,7 +21,7 @@ import { awaitsRead, checkResponse, matchResponse, noteRead, noteRequest } from 
 export const MAX_ADU = 260
 /** Bytes of a frame before the unit identifier: transaction and protocol identifiers, length. */
 const LENGTH_END = 6
-/** A request of FC 1…4 (V1.1b3 §6.1 to §6.4): its bytes, and its protocol identifier and length as one word. */
+/** A request of FC 1…4 (V1.1b3 §6.1 to §6.4): its bytes, and its length field. */
 const READ_ADU = 12
 const READ_LENGTH = 6
 /** Bytes of its response before the byte count. */
@@ -33,6 +33,10 @@ export const OUTSTANDING_HIGH = 256
 const OUTSTANDING_MONITOR = 4096
 /** Requests that were given up and whose late answers must be told from new ones. */
 const STALE_MAX = 16
+/** MBAP header and PDU of an exception response (V1.1b3 §7). */
+const ANSWER_ADU = 9
+/** Answers for which room is kept before the responses that they stand between. */
+const ANSWERS_BESIDE = 28
 /** Denied requests of one read, with none allowed among them, whose answers are kept before they are written. */
 const ANSWERS_KEPT = 16
 
@@ -131,7 +135,7 @@ export type ReportKind = 'request' | 'response' | 'tolerated' | 'timeout'
 
 /** What a Modbus session asks of its host beside what all sessions do. */
 export interface ModbusHost extends SessionHost {
-  /** Answers wait for the responses that follow them: `onTimer` is to be called within some 20 ms, whatever comes. */
+  /** Answers wait for the responses that follow them: `onTimer` is to be called within some 40 ms, whatever comes. */
   soon(): void
   /** Off the allowed path: one verdict, for the records. `buf` is null where no frame is at hand. */
   report(
@@ -152,7 +156,7 @@ export interface ModbusHost extends SessionHost {
   witness(fromClient: boolean, buf: Uint8Array, adu: number, end: number): void
 }
 
-// Responses between which an answer of Headgate's own must stand are gathered here, so that they leave as one write.
+// Answers of Headgate's own that no response comes with are gathered here, and so are more than fit before responses.
 const GATHER = new Uint8Array(1 << 18)
 const NO_RING = new Int32Array(0)
 
@@ -211,6 +215,8 @@ export class ModbusSession implements Session {
   private targetPartSince = 0
 
   private lastActivity: number
+  /** Why `passRun` has stopped at a request: the verdict on it; -1: there is none yet. */
+  private decided = -1
   /** No limits, nothing held, nothing to remember, no shadow: an allowed request has only to be noted and sent. */
   private plain = false
   private targetDown = false
@@ -220,7 +226,14 @@ export class ModbusSession implements Session {
   /** A denial asks for a reset, once what was allowed before it has been sent. */
   private resetting = false
   private clientEnded = false
-  /** Bytes of `GATHER` in use; -1: not gathering. */
+  /** Entries of the ring that are answers of Headgate's own. */
+  private answers = 0
+  /** Where what goes to the client is gathered, and where it begins there. */
+  private into: Uint8Array = GATHER
+  private begin = 0
+  /** Where the responses of the read at hand begin that are neither gathered nor sent. */
+  private run = 0
+  /** The end of what is gathered; -1: not gathering. */
   private gathered = -1
   /** Why the connection ends, once that is known. */
   private endReason = ''
@@ -251,9 +264,13 @@ export class ModbusSession implements Session {
     return this.forwarded
   }
 
-  /** True where part of a frame from the client is held: its next bytes must come with room before them. */
-  get partial(): boolean {
-    return this.clientPartLength > 0
+  get clientRoom(): number {
+    return this.clientPartLength
+  }
+
+  get targetRoom(): number {
+    const { answers } = this
+    return this.targetPartLength + (answers <= ANSWERS_BESIDE ? answers * ANSWER_ADU : 0)
   }
 
   /** True while no more should be read from the client. */
@@ -387,8 +404,8 @@ export class ModbusSession implements Session {
   // ---------------------------------------------------------------------------------------------- client → target
 
   /**
-   * Bytes from the client. `buf` must have `MAX_ADU` writable bytes before `start`; its content from there to `end`
-   * is the session's to change.
+   * Bytes from the client. `buf` must have `clientRoom` writable bytes before `start`; its content from there to
+   * `end` is the session's to change.
    */
   onClientBytes(buf: Uint8Array, start: number, end: number): void {
     const { counters } = this.terms
@@ -418,8 +435,10 @@ export class ModbusSession implements Session {
     let from = start
     let to = start
     while (end - o >= LENGTH_END) {
+      let decided = -1
       if (this.plain && this.terms.gate[0] === 0) {
         const passed = this.passRun(buf, o, end)
+        decided = this.decided
         if (to === from) from = to = o
         else move(buf, to, o, passed)
         to += passed - o
@@ -437,8 +456,11 @@ export class ModbusSession implements Session {
       const next = o + LENGTH_END + length
       if (next > end) break
       const identified = (buf[o + 2] | buf[o + 3]) === 0
-      const shut = this.terms.gate[0] !== 0
-      const reason = shut ? REASON.evidence : identified ? table.decide(buf, o + 6, next) : REASON.malformed
+      const shut = decided === -1 && this.terms.gate[0] !== 0
+      let reason = decided
+      if (shut) reason = REASON.evidence
+      else if (!identified) reason = REASON.malformed
+      else if (decided === -1) reason = table.decide(buf, o + 6, next)
       // What is denied for its header, or for want of evidence, is so by any policy.
       const shadow = identified && !shut ? this.shadow : null
       if (shadow !== null) shadow.judge(buf, o, next)
@@ -477,7 +499,7 @@ export class ModbusSession implements Session {
     }
     if (to > from) this.host.toTarget(buf, from, to)
     if (this.answersDue()) this.answerOrDefer()
-    if (this.gathered > 0) this.flush()
+    if (this.gathered >= 0) this.flush()
     if (this.resetting) this.host.reset('request denied')
     else if (o < end && !this.closing) this.keepClientPart(buf, o, end, o !== start)
   }
@@ -496,34 +518,69 @@ export class ModbusSession implements Session {
     let alike = 0
     let code = 0
     let rule = -1
+    // Of reads of the unit and function that were asked last.
+    let aimed = -1
+    let aimedRule = -1
+    let limit = 0
+    let low = 0
+    let high = 0
+    this.decided = -1
     const view = viewOf(buf)
     while (end - o >= LENGTH_END && tail !== full) {
       const at = (tail & mask) * ENTRY.words
       let next = o + READ_ADU
-      let key: number
-      // A read, by its protocol identifier and length: four loads, where byte by byte there are fourteen.
-      if (
-        next <= end &&
-        view.getUint32(o + 2) === READ_LENGTH &&
-        table.allowsRead(view.getUint16(o + 6), view.getUint32(o + 8))
-      ) {
-        key = (view.getUint16(o) << 16) | view.getUint16(o + 6)
-        noteRead(key & 0xff, view.getUint16(o + 10), ring, at + ENTRY.expected)
-      } else {
+      let key = 0
+      let by = -1
+      let passes = false
+      // A read, by its protocol identifier and length: three loads, where byte by byte there are fourteen.
+      if (next <= end) {
+        const identifiers = view.getInt32(o)
+        const header = view.getInt32(o + 4)
+        if ((identifiers & 0xffff) === 0 && header >>> 16 === READ_LENGTH) {
+          const target = header & 0xffff
+          if (target !== aimed) {
+            table.aim(target)
+            aimed = target
+            aimedRule = table.rule
+            limit = table.limit
+            low = table.low
+            high = table.high
+          }
+          const window = view.getInt32(o + 8)
+          const first = window >>> 16
+          const quantity = window & 0xffff
+          const one = quantity <= limit && quantity !== 0 && first >= low && first + quantity - 1 <= high
+          if (one || table.allowsRead(target, window)) {
+            passes = true
+            key = (identifiers & ~0xffff) | target
+            by = aimedRule
+            noteRead(target & 0xff, quantity, ring, at + ENTRY.expected)
+          }
+        }
+      }
+      if (!passes) {
         const length = (buf[o + 4] << 8) | buf[o + 5]
         next = o + LENGTH_END + length
         if ((buf[o + 2] | buf[o + 3]) !== 0 || length < 2 || length > 254 || next > end) break
-        if (table.decide(buf, o + LENGTH_END, next) !== REASON.allow || table.wouldRule !== -1) break
+        const reason = table.decide(buf, o + LENGTH_END, next)
+        if (reason !== REASON.allow || table.wouldRule !== -1) {
+          this.decided = reason
+          break
+        }
+        by = table.rule
         key = (view.getUint16(o) << 16) | view.getUint16(o + 6)
         if ((key & 0xff) !== 8) noteRequest(buf, o + 7, next, ring, at + ENTRY.expected)
       }
-      if ((key & 0xff) !== code || table.rule !== rule) {
+      if ((key & 0xff) !== code || by !== rule) {
         // Diagnostics may want no response.
-        if ((key & 0xff) === 8) break
+        if ((key & 0xff) === 8) {
+          this.decided = REASON.allow
+          break
+        }
         if (alike > 0) this.countPassed(code, rule, alike)
         alike = 0
         code = key & 0xff
-        rule = table.rule
+        rule = by
       }
       alike++
       tail++
@@ -667,7 +724,7 @@ export class ModbusSession implements Session {
   onPace(): void {
     this.releaseHeld()
     this.drain()
-    if (this.gathered > 0) this.flush()
+    if (this.gathered >= 0) this.flush()
   }
 
   private releaseHeld(): void {
@@ -771,6 +828,7 @@ export class ModbusSession implements Session {
   private answer(buf: Uint8Array, o: number, exception: number): void {
     const key = (buf[o] << 24) | (buf[o + 1] << 16) | (buf[o + 6] << 8) | buf[o + 7]
     this.pushEntry(key, STATUS.answer, exception)
+    this.answers++
     if (this.tail - this.head >= ANSWERS_KEPT && this.forwarded === 0) this.drain()
   }
 
@@ -789,40 +847,70 @@ export class ModbusSession implements Session {
   private becomeAnswer(at: number, exception: number): void {
     this.ring[at + ENTRY.status] = STATUS.answer
     this.ring[at + ENTRY.extra] = exception
+    this.answers++
   }
 
   /** Writes an exception response (V1.1b3 §7) behind what is gathered. */
   private emit(key: number, exception: number): void {
-    if (this.gathered > GATHER.length - 2 * MAX_ADU) this.flush()
-    if (this.gathered < 0) this.gathered = 0
-    const at = this.gathered
-    GATHER[at] = key >>> 24
-    GATHER[at + 1] = key >>> 16
-    GATHER[at + 2] = 0
-    GATHER[at + 3] = 0
-    GATHER[at + 4] = 0
-    GATHER[at + 5] = 3
-    GATHER[at + 6] = key >>> 8
-    GATHER[at + 7] = key | 0x80
-    GATHER[at + 8] = exception
-    this.gathered = at + 9
+    this.answers--
+    if (this.gathered < 0) this.gatherInto(GATHER, 0)
+    else if (this.gathered + ANSWER_ADU > this.into.length) this.send()
+    const { into, gathered: at } = this
+    into[at] = key >>> 24
+    into[at + 1] = key >>> 16
+    into[at + 2] = 0
+    into[at + 3] = 0
+    into[at + 4] = 0
+    into[at + 5] = 3
+    into[at + 6] = key >>> 8
+    into[at + 7] = key | 0x80
+    into[at + 8] = exception
+    this.gathered = at + ANSWER_ADU
   }
 
-  private gather(buf: Uint8Array, from: number, to: number): void {
-    if (this.gathered + (to - from) > GATHER.length) this.flush()
-    if (this.gathered < 0) this.gathered = 0
-    GATHER.set(buf.subarray(from, to), this.gathered)
+  private gatherInto(buf: Uint8Array, at: number): void {
+    this.into = buf
+    this.begin = at
+    this.gathered = at
+  }
+
+  /**
+   * Responses from `run` on are to leave with answers between them, or without what is cut out. Where the answers that
+   * are due fit before them, the responses move up to make room for each, within the buffer they came in.
+   */
+  private gatherFrom(buf: Uint8Array, run: number): void {
+    if (this.gathered >= 0) return
+    if (this.answers <= ANSWERS_BESIDE) this.gatherInto(buf, run - this.answers * ANSWER_ADU)
+    else this.gatherInto(GATHER, 0)
+  }
+
+  /** Gathers the responses [run, to). */
+  private gather(buf: Uint8Array, to: number): void {
+    const from = this.run
+    this.run = to
+    this.gatherFrom(buf, from)
+    if (this.into === buf) move(buf, this.gathered, from, to)
+    else {
+      if (this.gathered + (to - from) > GATHER.length) this.send()
+      GATHER.set(buf.subarray(from, to), this.gathered)
+    }
     this.gathered += to - from
   }
 
-  private flush(): void {
-    const length = this.gathered
-    this.gathered = -1
-    if (length > 0) {
+  /** Sends what is gathered. What comes behind it is gathered anew. */
+  private send(): void {
+    const { into, begin, gathered } = this
+    if (gathered > begin) {
       const { counters } = this.terms
-      counters.cells[counters.bytesOut] += length
-      this.host.toClient(GATHER, 0, length)
+      counters.cells[counters.bytesOut] += gathered - begin
+      this.host.toClient(into, begin, gathered)
     }
+    this.gatherInto(GATHER, 0)
+  }
+
+  private flush(): void {
+    this.send()
+    this.gathered = -1
     if (this.finishing !== '') this.host.finish(this.finishing)
   }
 
@@ -847,8 +935,8 @@ export class ModbusSession implements Session {
 
   private endNow(why: string): void {
     this.finishing = this.endReason === '' ? why : this.endReason
-    if (this.gathered < 0) this.gathered = 0
-    if (this.gathered === 0) this.flush()
+    if (this.gathered < 0) this.gatherInto(GATHER, 0)
+    if (this.gathered === this.begin) this.flush()
   }
 
   private settleOutstanding(by: number): void {
@@ -883,20 +971,26 @@ export class ModbusSession implements Session {
   }
 
   private enforceTarget(buf: Uint8Array, start: number, end: number): void {
-    if (this.deferring) this.drain()
+    if (this.deferring) {
+      this.gatherFrom(buf, start)
+      this.drain()
+    }
     let o = start
-    let run = start
+    this.run = start
     while (end - o >= LENGTH_END) {
       const settled = this.settleRun(buf, o, end)
       if (settled !== o) {
         o = settled
-        if (this.answersDue()) run = this.gatherDue(buf, run, o)
+        if (this.answersDue()) this.gatherDue(buf, o)
         continue
       }
       const length = (buf[o + 4] << 8) | buf[o + 5]
       if (length < 2 || length > 254 || (buf[o + 2] | buf[o + 3]) !== 0) {
-        if (this.gathered >= 0) this.gather(buf, run, o)
-        else if (o > run) this.forwardResponses(buf, run, o)
+        if (this.gathered >= 0) {
+          this.gather(buf, o)
+          // More answers come than there was room for.
+          this.send()
+        } else if (o > this.run) this.forwardResponses(buf, this.run, o)
         this.garbled(buf, o, end)
         return
       }
@@ -904,18 +998,18 @@ export class ModbusSession implements Session {
       if (next > end) break
       if (this.accept(buf, o, next)) {
         o = next
-        if (this.answersDue()) run = this.gatherDue(buf, run, o)
+        if (this.answersDue()) this.gatherDue(buf, o)
       } else {
         // Cut out: what stood before it goes first.
-        this.gather(buf, run, o)
+        this.gather(buf, o)
         o = next
-        run = o
+        this.run = o
       }
     }
     if (this.gathered >= 0) {
-      this.gather(buf, run, o)
+      this.gather(buf, o)
       this.flush()
-    } else if (o > run) this.forwardResponses(buf, run, o)
+    } else if (o > this.run) this.forwardResponses(buf, this.run, o)
     if (o < end) this.keepTargetPart(buf, o, end, o !== start)
     if (this.held > 0) this.onPace()
     else if (this.clientEnded && this.drained) {
@@ -929,16 +1023,15 @@ export class ModbusSession implements Session {
     return this.head !== this.tail && this.ring[this.at(this.head) + ENTRY.status] > STATUS.held
   }
 
-  /** Gathers the responses [run, o) and the answers that come behind them. @returns where the next run begins */
-  private gatherDue(buf: Uint8Array, run: number, o: number): number {
-    this.gather(buf, run, o)
+  /** Gathers the responses up to `o` and the answers that come behind them. */
+  private gatherDue(buf: Uint8Array, o: number): void {
+    this.gather(buf, o)
     this.drain()
-    return o
   }
 
   /**
-   * Takes the responses at `o` that answer the requests that are due next, one after the other: the counterpart of
-   * `passRun`.
+   * Takes the responses at `o` that answer the requests that are due next, one after the other, and gathers the answers
+   * that stand between them: the counterpart of `passRun`.
    * @returns the offset behind the last of them
    */
   private settleRun(buf: Uint8Array, o: number, end: number): number {
@@ -949,18 +1042,30 @@ export class ModbusSession implements Session {
     let head = first
     let alike = 0
     let took = 0
+    let answers = 0
     const view = viewOf(buf)
     while (end - o > READ_HEAD && head !== tail) {
       const at = (head & mask) * ENTRY.words
-      if (ring[at + ENTRY.status] !== STATUS.forwarded) break
-      const key = (view.getUint16(o) << 16) | view.getUint16(o + 6)
+      const status = ring[at + ENTRY.status]
+      if (status !== STATUS.forwarded) {
+        if (status !== STATUS.answer) break
+        this.gather(buf, o)
+        this.emit(ring[at], ring[at + ENTRY.extra])
+        answers++
+        head++
+        continue
+      }
+      const identifiers = view.getInt32(o)
+      const header = view.getInt32(o + 4)
+      const key = (identifiers & ~0xffff) | (header & 0xffff)
       const count = buf[o + READ_HEAD]
       let next = o + READ_HEAD + 1 + count
       // The registers or coils asked for, by identifiers, length and byte count at once.
       if (
         ring[at] !== key ||
-        !awaitsRead(ring, at + ENTRY.expected, count) ||
-        view.getUint32(o + 2) !== count + 3 ||
+        !awaitsRead(key & 0xff, ring, at + ENTRY.expected, count) ||
+        (identifiers & 0xffff) !== 0 ||
+        header >>> 16 !== count + 3 ||
         next > end
       ) {
         const length = (buf[o + 4] << 8) | buf[o + 5]
@@ -980,12 +1085,13 @@ export class ModbusSession implements Session {
       head++
       o = next
     }
-    if (alike > 0) {
-      this.measure(took, alike)
+    if (head !== first) {
+      if (alike > 0) this.measure(took, alike)
       const { cells, responses, pending } = this.terms.counters
-      cells[responses] += head - first
-      cells[pending] -= head - first
-      this.forwarded -= head - first
+      const settled = head - first - answers
+      cells[responses] += settled
+      cells[pending] -= settled
+      this.forwarded -= settled
       // An empty ring begins at its beginning, which is in the cache.
       if (head === tail) head = this.tail = 0
       this.head = head
@@ -1146,7 +1252,8 @@ export class ModbusSession implements Session {
     for (let n = this.head; n !== this.tail; n++) {
       const at = this.at(n)
       if (this.ring[at + ENTRY.status] !== STATUS.forwarded) continue
-      this.giveUp(at, exception)
+      this.giveUp(at)
+      this.becomeAnswer(at, exception)
     }
     this.staleCount = 0
     this.targetPartLength = 0
@@ -1154,7 +1261,8 @@ export class ModbusSession implements Session {
     this.settle()
   }
 
-  private giveUp(at: number, exception: number): void {
+  /** What is owed for it from now on is for the caller to say. */
+  private giveUp(at: number): void {
     const { counters } = this.terms
     this.settleOutstanding(-1)
     counters.cells[counters.responses + REASON.timeout]++
@@ -1163,7 +1271,6 @@ export class ModbusSession implements Session {
       if ((this.ring[at] & 0xff) !== 3)
         this.table.forget((this.ring[at] >>> 8) & 0xff, registers >>> 16, registers & 0xffff)
     }
-    this.becomeAnswer(at, exception)
   }
 
   private remembers(buf: Uint8Array, o: number): boolean {
@@ -1279,13 +1386,14 @@ export class ModbusSession implements Session {
     const { terms } = this
     const key = this.ring[at]
     const rule = this.ring[at + ENTRY.rule]
-    this.giveUp(at, EXCEPTION.noAnswer)
+    this.giveUp(at)
     const detail = `transaction ${key >>> 16}, unit ${(key >>> 8) & 0xff}, function ${key & 0xff}`
     this.host.report('timeout', REASON.timeout, terms.monitor, rule, null, 0, 0, detail, EXCEPTION.noAnswer)
     if (terms.monitor) {
       this.ring[at + ENTRY.status] = STATUS.silent
       return
     }
+    this.becomeAnswer(at, EXCEPTION.noAnswer)
     const quirks = rule >= 0 ? terms.tolerate[rule] : 0
     const unsure = (quirks & (TOLERATE['zero-transaction-id'] | TOLERATE['transaction-id-mismatch'])) !== 0
     if (unsure || this.staleCount === STALE_MAX) {
@@ -1381,14 +1489,19 @@ export class ModbusSession implements Session {
   }
 }
 
-/** In the order of their bits, and of `SessionCells.tolerated`. */
-/** Moves [from, end) down to `to`. A call of `copyWithin` costs more than a few frames moved by hand. */
+/** Moves [from, end) down to `to`. A call of `copyWithin` costs more than a few frames moved by hand, in words. */
 function move(buf: Uint8Array, to: number, from: number, end: number): void {
   if (to === from) return
-  if (end - from > 128) buf.copyWithin(to, from, end)
-  else for (let i = from; i < end; i++) buf[to++] = buf[i]
+  if (end - from > 512) {
+    buf.copyWithin(to, from, end)
+    return
+  }
+  const view = viewOf(buf)
+  for (; end - from >= 4; from += 4, to += 4) view.setInt32(to, view.getInt32(from))
+  for (; from < end; from++) buf[to++] = buf[from]
 }
 
+/** In the order of their bits, and of `SessionCells.tolerated`. */
 const QUIRK_NAMES = Object.keys(TOLERATE)
 
 /** First register and quantity that a request for holding registers names: register << 16 | quantity. */

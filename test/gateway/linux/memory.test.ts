@@ -7,7 +7,7 @@ import t from 'tap'
 import { AREA, Memory } from '../../../src/gateway/linux/memory.ts'
 import { Outbox } from '../../../src/gateway/linux/outbox.ts'
 import { unavailable } from '../../../src/gateway/linux/syscalls.ts'
-import { MAX_ADU } from '../../../src/protocols/modbus/session.ts'
+import { HEAD_ROOM } from '../../../src/protocols/session.ts'
 
 const BASE = 0x7f00_0000_0000
 const memory = () => new Memory(() => BASE)
@@ -91,6 +91,7 @@ const anyStep = fc.oneof(
   fc.record({
     kind: fc.constant('read' as const),
     length: fc.oneof(fc.integer({ min: 1, max: 600 }), fc.integer({ min: 1, max: AREA.readBytes })),
+    room: fc.oneof(fc.constant(0), fc.integer({ min: 1, max: HEAD_ROOM })),
     cuts: fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { maxLength: 4 }),
   }),
   fc.record({ kind: fc.constant('copy' as const), length: fc.integer({ min: 1, max: 300_000 }) }),
@@ -123,10 +124,10 @@ t.test('the outbox sends all bytes, in order, and gives no byte out twice', asyn
           if (outbox.addCopy(outlet, bytes, 0, step.length)) expected.push(bytes[0], step.length)
           else outbox.finish()
         } else {
-          const at = outbox.place()
-          if (at + AREA.readBytes > AREA.turnEnd || at < MAX_ADU) throw new Error(`reads at ${at}`)
+          const at = outbox.place(step.room)
+          if (at + AREA.readBytes > AREA.turnEnd || at < step.room) throw new Error(`reads at ${at}`)
           // The part of a frame that came before goes in front, so those bytes must be free as well.
-          owned.bytes.fill(0, at - MAX_ADU, at + step.length)
+          owned.bytes.fill(0, at - step.room, at + step.length)
           outbox.landed(at + step.length)
           const ends = [...new Set(step.cuts.map((cut) => Math.round(cut * step.length)))].sort((a, b) => a - b)
           let from = 0
@@ -157,7 +158,7 @@ t.test('the outbox may be flushed, and added to, from within a write', async (t)
       outbox.flush()
     },
   }
-  outbox.place()
+  outbox.place(0)
   outbox.landed(1000)
   outbox.add(nested, 600, 601)
   outbox.add(plain, 700, 701)

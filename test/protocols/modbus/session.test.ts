@@ -526,6 +526,40 @@ t.test('an answer that comes before responses waits for them, though not for lon
   t.equal(alone.soons, 0)
 })
 
+t.test('any number of answers stand between responses, in order, whole, and in as many writes as reads', async (t) => {
+  const rules = [{ functions: ['read'] }]
+  for (const denied of [1, 2, 27, 28, 29, 30, 31, 120]) {
+    const requests: Uint8Array[] = []
+    const replies: Uint8Array[] = []
+    const owed: Uint8Array[] = []
+    for (let i = 0; i <= denied; i++) {
+      const read = [adu(i * 2, 1, [3, 0, i, 0, 3]), adu(i * 2, 1, [3, 6, 0, i, 1, 2, 3, 4])]
+      requests.push(read[0], adu(i * 2 + 1, 1, [6, 0, 5, 0, 1]))
+      replies.push(read[1])
+      owed.push(read[1], exception(i * 2 + 1, 1, 6, 1))
+    }
+    for (const cut of [0, 1, 7, 14]) {
+      const harness = new SessionHarness(sessionPolicy({ rules }))
+      harness.client(Buffer.concat(requests))
+      const bytes = Buffer.concat(replies)
+      const at = cut === 0 ? bytes.length : 15 * Math.floor(denied / 2) + cut
+      harness.target(bytes.subarray(0, at))
+      if (at < bytes.length) harness.target(bytes.subarray(at))
+      t.equal(harness.toClientHex, hexOf(...owed), `${denied} denied, cut ${cut} bytes into a response`)
+      t.equal(harness.clientWrites.length, cut === 0 || at < 15 ? 1 : 2, 'a write for each read with a whole response')
+      t.equal(harness.session.pending, 0)
+    }
+  }
+
+  // A response that answers nothing is cut out between them.
+  const harness = new SessionHarness(sessionPolicy({ rules }))
+  harness.client(Buffer.concat([READ, adu(2, 1, [6, 0, 5, 0, 1]), adu(3, 1, [3, 0, 0, 0, 2])]))
+  const [first, stray, last] = [1, 9, 3].map((transaction) => adu(transaction, 1, [3, 4, 0, transaction, 0, 0]))
+  harness.target(Buffer.concat([stray, first, stray, last, stray]))
+  t.equal(harness.toClientHex, hexOf(first, exception(2, 1, 6, 1), last))
+  t.equal(harness.clientWrites.length, 1)
+})
+
 t.test('paced requests that a reload denies leave no gap that a later one falls into', async (t) => {
   const terms = { limits: { onLimit: 'pace', paceQueue: 5, paceMs: 500 } } as const
   const policy = (functions: number[]) => sessionPolicy({ ...terms, rules: [{ functions }] })

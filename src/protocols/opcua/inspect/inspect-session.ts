@@ -78,7 +78,8 @@ export class InspectSession implements Session, RelayOwner {
     return this.state.outstanding.size
   }
 
-  readonly partial = false
+  readonly clientRoom = 0
+  readonly targetRoom = 0
 
   get congested(): boolean {
     const { state } = this

@@ -209,9 +209,8 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner, FieldSo
     return this.slots.size
   }
 
-  get partial(): boolean {
-    return false
-  }
+  readonly clientRoom = 0
+  readonly targetRoom = 0
 
   get congested(): boolean {
     if (this.ending !== '') return false
