@@ -9,6 +9,7 @@ import { PairRules } from '../../src/protocols/opcua/channel-rules.ts'
 import { CHUNK, MESSAGE } from '../../src/protocols/opcua/chunk.ts'
 import { readCertificate } from '../../src/protocols/opcua/security/certificate.ts'
 import { policyByName } from '../../src/protocols/opcua/security/policies.ts'
+import type { OpcUaShadow } from '../../src/protocols/opcua/shadow.ts'
 import { Front } from '../../src/protocols/opcua/terminate/front.ts'
 import { Link } from '../../src/protocols/opcua/terminate/link.ts'
 import { OpenGuard } from '../../src/protocols/opcua/terminate/open-guard.ts'
@@ -78,7 +79,7 @@ export class Pipe {
   private readonly queue: (() => void)[] = []
   private id = 0
 
-  constructor({ gateway, server, client }: Holders, rules: IndexedRule[]) {
+  constructor({ gateway, server, client }: Holders, rules: IndexedRule[], shadow: OpcUaShadow | null = null) {
     const termsOf = (own: Holder, clients: Holder[], servers: Holder[]): TerminateTerms =>
       TestGateway.prototype.termsOf.call({ cells: new Float64Array(30_000) } as never, {
         own,
@@ -114,6 +115,7 @@ export class Pipe {
       { store: new SharedSessions(new SharedArrayBuffer(sessionsBytes()), 0), guard: new OpenGuard(0) },
       '127.0.0.1',
       null,
+      shadow,
     )
     this.server = new Front({
       terms: termsOf(server, [gateway], []),

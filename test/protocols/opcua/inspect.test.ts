@@ -166,6 +166,17 @@ t.test('a denied request that its client takes back', async (t) => {
   t.equal(harness.ended, '')
 })
 
+t.test('a request that rules look into, and that its client takes back', async (t) => {
+  const inner = '{ name: writes, from: [Z3], to: [Z2], services: [write], nodes: ["ns=2;s=A"] }'
+  const harness = onNone(none(READ_NONE.replace('rules: [', `rules: [${inner}, `)))
+  const start = Buffer.concat([Buffer.from([1, 0, REQUEST.Write & 255, REQUEST.Write >> 8]), requestHeader(20)])
+  harness.client(chunk('MSGC', { sequence: 52, request: 2 }, start))
+  harness.client(chunk('MSGA', { sequence: 53, request: 2 }, Buffer.alloc(8)))
+  harness.client(request(REQUEST.Browse, { sequence: 54, request: 3 }))
+  t.same(sequences(harness.toTarget_), [52], 'no number is missing')
+  t.equal(harness.ended, '')
+})
+
 t.test('an answer of its own never stands inside a message to the client', async (t) => {
   const harness = onNone(none())
   harness.client(request(REQUEST.Read, { sequence: 52, request: 2 }))

@@ -5,6 +5,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import type { Policy } from '../../../src/policy/model.ts'
+import type { IndexedRule } from '../../../src/protocols/opcua/channel-rules.ts'
 import { functionLabel, REQUEST, RESPONSE } from '../../../src/protocols/opcua/services.ts'
 import { type Difference, OpcUaShadow } from '../../../src/protocols/opcua/shadow.ts'
 import type { OpcUaFields } from '../../../src/protocols/opcua/terms.ts'
@@ -27,9 +28,12 @@ import {
   request,
   requestHeader,
   response,
+  reverseHello,
   string,
   thumbprint,
 } from '../../support/opcua.ts'
+import { type Holders, Pipe } from '../../support/opcua-pipe.ts'
+import { selfSigned } from '../../support/opcua-pki.ts'
 import { CountingLimiter } from '../../support/session.ts'
 
 const CLIENT = 0xffff7f000001n
@@ -276,6 +280,16 @@ t.test('aliases of RegisterNodes are facts that both know', async (t) => {
   t.equal(line.harness.ended, '')
 })
 
+t.test('what is remembered for the candidate alone denies nothing where there is no room for more', async (t) => {
+  const subscribes = rule('services: [session, read, CreateSubscription]')
+  const line = new Line(text(subscribes), text(`${subscribes.replace('}', ', nodes: ["ns=2;s=A"] }')}`)).open()
+  for (let n = 0; n < 1030; n++) line.ask(REQUEST.CreateSubscription, Buffer.alloc(26))
+  const sent = messages(line.harness.toTarget_).filter((one) => one.subarray(0, 3).toString() === 'MSG')
+  t.equal(sent.length, 1030)
+  t.same(line.shadow.counts, { same: 1031 })
+  t.equal(line.harness.pending, 1030)
+})
+
 t.test('channels: what one policy alone would open', async (t) => {
   const sign = rule('services: [all]')
   const secure = (line: Line, name = 'Basic256Sha256'): Line => {
@@ -328,6 +342,11 @@ t.test('channels: what one policy alone would open', async (t) => {
     )
     t.same(line.shadow.said, ['allow security OpenSecureChannel'])
     t.same(line.shadow.counts, { 'allow security': 3 })
+  })
+
+  await t.test('a security policy that Headgate does not know is refused by any', async (t) => {
+    const line = encrypt(secure(new Line({ ...inForce, mode: 'monitor' }, inForce), 'Homemade'))
+    t.same([line.shadow.said, line.shadow.counts, line.shadow.blinded], [[], {}, []])
   })
 
   await t.test('a candidate that terminates: what is hidden is not compared', async (t) => {
@@ -478,4 +497,124 @@ t.test('property: a shadow changes nothing, and sees every request once', async 
     ),
     { numRuns: 300 },
   )
+})
+
+// ----------------------------------------------------------------------------------------------------- terminated
+
+/** Rules in the words of a policy, and the candidate's judge of them, for a channel that ends at the gateway. */
+class Terminated {
+  readonly pipe: Pipe
+  readonly shadow: Noted
+
+  constructor(holders: Holders, inForce: Policy, candidate: Policy) {
+    this.shadow = new Noted(candidate)
+    this.pipe = new Pipe(holders, rulesOf(inForce), this.shadow)
+    this.pipe.answer = () => []
+  }
+}
+
+/** For channels of Basic256Sha256 that are encrypted, as the pipe has them. */
+const terminated = (rules: string): Policy =>
+  opcuaPolicy(text(rules, { opcua: `${TERMINATE}, security_modes: [SignAndEncrypt]` }))
+
+function rulesOf(policy: Policy): IndexedRule[] {
+  const [protocol] = policy.conduits[0].protocols
+  if (protocol.kind !== 'opcua') throw new Error('no OPC UA')
+  return protocol.rules.map((terms, index) => ({ index, terms }))
+}
+
+const bodyOf = (id: number, body: Buffer): Buffer =>
+  Buffer.concat([Buffer.from([1, 0, id & 255, id >> 8]), requestHeader(7), body])
+
+t.test('terminated', async (t) => {
+  const [gateway, server, client] = await Promise.all(['gateway', 'server', 'client'].map((name) => selfSigned(name)))
+  const holders = { gateway, server, client }
+  const inner = (nodes: string) => `${READS}, { name: two, from: [Z3], to: [Z2], services: [write], nodes: [${nodes}] }`
+  /** In chunks of their own. */
+  const cut = (body: Buffer): Buffer[] => [body.subarray(0, 60), body.subarray(60)]
+
+  await t.test('items, of one chunk and of several; sizes', async (t) => {
+    const { pipe, shadow } = new Terminated(holders, terminated(WRITES), terminated(inner('"ns=2;s=Line1.A*"')))
+    t.ok(pipe.open)
+    pipe.send([bodyOf(REQUEST.Write, writeBody(['AA', 1], ['BB', 2]))])
+    pipe.send(cut(bodyOf(REQUEST.Write, writeBody(['AA', 1]))))
+    const long = bodyOf(REQUEST.Write, writeBody(['CC', 1]))
+    pipe.send(cut(long))
+    t.same(shadow.said, ['deny node Write ns=2;s=Line1.BB Value', 'deny node Write ns=2;s=Line1.CC Value'])
+    t.match(shadow.told[0], {
+      items: 2,
+      denied: 1,
+      security_mode: 'SignAndEncrypt',
+      visibility: 'inspected',
+      request_id: 1,
+    })
+    t.same(shadow.counts, { same: 2, 'deny node': 2 })
+    t.ok(pipe.requests.at(-1)?.equals(long), 'gathered for the shadow, and sent as it came')
+  })
+
+  await t.test('what is denied before all of it has come', async (t) => {
+    const { pipe, shadow } = new Terminated(holders, terminated(READS), terminated(inner('"ns=2;s=Line1.A*"')))
+    pipe.send(cut(bodyOf(REQUEST.Write, writeBody(['AA', 1], ['BB', 2]))))
+    pipe.send(cut(bodyOf(REQUEST.Write, writeBody(['BB', 1]))))
+    pipe.send([bodyOf(REQUEST.Write, writeBody(['BB', 1]))])
+    t.same(shadow.said, ['allow service Write ns=2;s=Line1.AA Value'])
+    t.same(shadow.counts, { same: 3, 'allow service': 1 })
+    t.equal(pipe.requests.length, 0)
+    t.equal(pipe.responses.length, 3, 'each is answered once')
+    t.ok(pipe.open)
+  })
+
+  await t.test('property: a shadow changes nothing', async () => {
+    const policies = [READS, WRITES, inner('"ns=2;s=Line1.A*"'), inner('"ns=2;s=Line1.*A"')].map(terminated)
+    const one = fc.record({
+      id: fc.constantFrom(REQUEST.Read, REQUEST.Write, REQUEST.Browse, REQUEST.Call),
+      names: fc.array(fc.constantFrom('AA', 'AB', 'BA', 'BB'), { minLength: 1, maxLength: 4 }),
+      long: fc.boolean(),
+      junk: fc.boolean(),
+    })
+    const play = (
+      own: number,
+      shadow: Noted | null,
+      list: { id: number; names: string[]; long: boolean; junk: boolean }[],
+    ) => {
+      const pipe = new Pipe(holders, rulesOf(policies[own]), shadow)
+      for (const [i, { id, names, long, junk }] of list.entries()) {
+        const items =
+          id === REQUEST.Write ? writeBody(...names.map((name): [string, number] => [name, i])) : readBody(...names)
+        const body = bodyOf(id, junk ? noise(40, i + 1) : items)
+        pipe.send(long ? cut(body) : [body])
+      }
+      // The time stands behind the type id of an answer.
+      const answers = pipe.responses.map((body) => `${body.toString('hex', 0, 4)} ${body.toString('hex', 12)}`)
+      return JSON.stringify([Buffer.concat(pipe.requests).toString('hex'), answers, pipe.ended])
+    }
+    fc.assert(
+      fc.property(fc.array(one, { minLength: 1, maxLength: 8 }), fc.nat(3), fc.nat(3), (list, own, other) => {
+        const shadow = new Noted(policies[other])
+        const [without, beside] = [play(own, null, list), play(own, shadow, list)]
+        if (without !== beside) throw new Error(`${without}\n--- with a shadow:\n${beside}`)
+        const judged = Object.values(shadow.counts).reduce((sum, count) => sum + count, 0)
+        if (judged < list.length + 1) throw new Error(`${judged} judged of ${list.length + 1}`)
+        if (own === other && shadow.said.length > 0) throw new Error(`the same policy differs: ${shadow.said}`)
+      }),
+      { numRuns: 60 },
+    )
+  })
+})
+
+t.test('a server that connects by itself, where the candidate does not let it', async (t) => {
+  const reverse = 'security_modes: [None], reverse_connect: [127.0.0.2/32]'
+  const rules = `${READS}, { name: back, from: [Z2], to: [Z3], services: [discovery, session, read] }`
+  for (const [inForce, candidate, said] of [
+    [text(rules, { opcua: reverse }), text(READS), 'deny security OpenSecureChannel'],
+    [text(READS), text(rules, { opcua: reverse }), 'allow security OpenSecureChannel'],
+  ] as const) {
+    const { harness, shadow } = new Line(inForce, candidate)
+    harness.client(reverseHello())
+    harness.target(hello())
+    harness.client(acknowledge())
+    harness.target(openNone(51, 1))
+    harness.client(openedNone(1, 1, 7, 1))
+    t.same(shadow.said, [said])
+  }
 })

@@ -169,8 +169,9 @@ export class InspectSession implements Session, RelayOwner {
   }
 
   passes(stream: Stream, buf: Uint8Array, o: number, end: number): number {
-    // Of what is hidden each chunk is judged by itself.
-    if (this.state.mode > MODE.sign) return o
+    if (this.state.mode > MODE.sign) {
+      return stream.up ? this.requests.passHidden(buf, o, end) : this.responses.passHidden(buf, o, end)
+    }
     return stream.up ? this.requests.passRequests(buf, o, end) : this.responses.passResponses(buf, o, end)
   }
 

@@ -18,7 +18,7 @@ import {
 import { type InspectState, PHASE, PUBLISH } from './state.ts'
 
 /** Cells a function has: one a reason for denials, one a reason for would-denials. */
-export const VERDICTS = WOULD_DENY * 2
+const VERDICTS = WOULD_DENY * 2
 
 export class Records implements FieldSource {
   private readonly state: InspectState

@@ -24,14 +24,20 @@ import { SEND } from '../exchanges.ts'
 import { STATUS } from '../headers.ts'
 import { requestHandle } from '../opening.ts'
 import { bodyFaultText } from '../requests.ts'
-import { FUNCTION, functionLabel, functionOfRequest } from '../services.ts'
+import { FUNCTION, functionLabel, functionOfRequest, REQUEST } from '../services.ts'
 import { FATE } from '../stream.ts'
 import { readActivateRequest, readCreateRequest } from '../terminate/session-services.ts'
 import { CHANNEL_MODES, MODE } from '../terms.ts'
-import { type Records, VERDICTS } from './records.ts'
+import type { Records } from './records.ts'
 import type { Refusals } from './refusals.ts'
 import type { ChunkRelay } from './relay.ts'
-import { ACTIVATE_SESSION, CREATE_SESSION, type InspectState, PHASE, PUBLISH } from './state.ts'
+import { type InspectState, PHASE } from './state.ts'
+
+// Of this file, so that they are folded: what is imported is loaded at each use (bench: decoder, OPC UA).
+const CREATE_SESSION = functionOfRequest(REQUEST.CreateSession)
+const ACTIVATE_SESSION = functionOfRequest(REQUEST.ActivateSession)
+const PUBLISH = functionOfRequest(REQUEST.Publish)
+const VERDICTS = WOULD_DENY * 2
 
 export class Requests {
   private readonly state: InspectState
@@ -63,6 +69,7 @@ export class Requests {
     const { cells, requests, rules, pending } = state.terms.counters
     const most = Math.min(state.upMost, state.terms.messageBytes)
     const { us } = state.clock
+    let count = 0
     while (end - o >= AT.body + MAX_TYPE_ID_BYTES) {
       const size = messageSize(buf, o)
       if (messageType(buf, o) !== MESSAGE.MSG || buf[o + 3] !== CHUNK.final || size > most || size > end - o) break
@@ -82,10 +89,33 @@ export class Requests {
       up.sequence = sequence
       up.sent = sequence
       cells[requests + fn * VERDICTS]++
-      cells[pending]++
+      count++
       if (table.rule >= 0) cells[rules + table.rule * 3]++
       o += size
     }
+    cells[pending] += count
+    return o
+  }
+
+  /** The same of requests that encryption hides: whole chunks of messages of one, which the rules let pass unseen. */
+  passHidden(buf: Uint8Array, o: number, end: number): number {
+    const { state } = this
+    const { up, channelRules, channel, limiter, shadow, terms } = state
+    if (state.mode !== MODE.signAndEncrypt || state.phase !== PHASE.channel || channelRules === null || up.open)
+      return o
+    if (limiter !== null || shadow !== null || terms.gate[0] !== 0 || state.refused !== REASON.allow) return o
+    const { cells, requests, rules } = terms.counters
+    const most = Math.min(state.upMost, terms.messageBytes)
+    let count = 0
+    while (end - o >= AT.body) {
+      const size = messageSize(buf, o)
+      if (messageType(buf, o) !== MESSAGE.MSG || buf[o + 3] !== CHUNK.final) break
+      if (size < AT.body || size > most || size > end - o || u32(buf, o + AT.channel) !== channel) break
+      count++
+      o += size
+    }
+    cells[requests + FUNCTION.encrypted * VERDICTS] += count
+    if (channelRules.hidden >= 0) cells[rules + channelRules.hidden * 3] += count
     return o
   }
 
@@ -158,6 +188,8 @@ export class Requests {
       // None of it has gone on, so neither does its abort; on a signed channel all of it has to.
       if (state.mode === MODE.none && !state.through) {
         up.release()
+        // Its numbers are missing from here on.
+        up.renumbering = true
         return FATE.swallow
       }
       this.forwardGathered()

@@ -4,18 +4,23 @@ import type { ChannelRules } from '../channel-rules.ts'
 import { AT, CHUNK, MESSAGE, messageSize, messageType, typeIdAt, typeIdLength, u32 } from '../chunk.ts'
 import { CONNECTION_STATUS } from '../errors.ts'
 import { SEND } from '../exchanges.ts'
-import { FUNCTION, functionLabel, SERVICE_FAULT, SERVICES } from '../services.ts'
+import { FUNCTION, functionLabel, functionOfRequest, REQUEST, SERVICE_FAULT, SERVICES } from '../services.ts'
 import { FATE } from '../stream.ts'
-import { MODE } from '../terms.ts'
+import { MODE, type OpcUaTerms } from '../terms.ts'
 import type { Records } from './records.ts'
 import type { Refusals } from './refusals.ts'
 import type { ChunkRelay } from './relay.ts'
-import { CLOSE_SESSION, CREATE_SESSION, type InspectState, PHASE, PUBLISH } from './state.ts'
+import { type InspectState, PHASE } from './state.ts'
 
 /** Type ids of responses by the index of the function; -1 where there is none. */
 const RESPONSE_OF = Int32Array.from({ length: FUNCTION.services + SERVICES.length }, (_, fn) =>
   fn < FUNCTION.services ? -1 : SERVICES[fn - FUNCTION.services].response,
 )
+
+// Of this file, as in `requests.ts`.
+const CREATE_SESSION = functionOfRequest(REQUEST.CreateSession)
+const CLOSE_SESSION = functionOfRequest(REQUEST.CloseSession)
+const PUBLISH = functionOfRequest(REQUEST.Publish)
 
 export class Responses {
   private readonly state: InspectState
@@ -43,9 +48,11 @@ export class Responses {
     const { down, outstanding, mode, channel, token, exchanges } = state
     if (state.phase !== PHASE.channel || mode > MODE.sign || down.open || down.renumbering) return o
     if (state.limiter !== null || this.relay.faults.length > 0 || state.closing !== '') return o
-    const { cells, responses, pending } = state.terms.counters
-    const most = Math.min(state.downMost, state.terms.messageBytes)
+    const { terms } = state
+    const { cells, responses, pending } = terms.counters
+    const most = Math.min(state.downMost, terms.messageBytes)
     const { us } = state.clock
+    let count = 0
     while (end - o >= AT.body + 4) {
       const size = messageSize(buf, o)
       if (messageType(buf, o) !== MESSAGE.MSG || buf[o + 3] !== CHUNK.final || size > most || size > end - o) break
@@ -60,14 +67,33 @@ export class Responses {
       // Sessions are counted elsewhere, and faults looked at.
       if (fn === CREATE_SESSION || fn === CLOSE_SESSION) break
       if (RESPONSE_OF[fn] !== (buf[o + 26] | (buf[o + 27] << 8))) break
-      if (fn !== PUBLISH) this.measure((us - outstanding.timeAt(at)) | 0)
+      if (fn !== PUBLISH) measure(terms, (us - outstanding.timeAt(at)) | 0)
       outstanding.remove(at)
       down.sequence = sequence
       down.sent = sequence
-      cells[responses]++
-      cells[pending]--
+      count++
       o += size
     }
+    cells[responses] += count
+    cells[pending] -= count
+    return o
+  }
+
+  /** The counterpart of `Requests.passHidden`. */
+  passHidden(buf: Uint8Array, o: number, end: number): number {
+    const { state } = this
+    const { down, channel, terms } = state
+    if (state.mode !== MODE.signAndEncrypt || state.phase !== PHASE.channel || down.open) return o
+    const { cells, responses } = terms.counters
+    let count = 0
+    while (end - o >= AT.body) {
+      const size = messageSize(buf, o)
+      if (messageType(buf, o) !== MESSAGE.MSG || buf[o + 3] !== CHUNK.final) break
+      if (size < AT.body || size > state.downMost || size > end - o || u32(buf, o + AT.channel) !== channel) break
+      count++
+      o += size
+    }
+    cells[responses] += count
     return o
   }
 
@@ -103,7 +129,7 @@ export class Responses {
         at = -1
       } else {
         down.fn = outstanding.functionAt(at)
-        if (down.fn !== PUBLISH) this.measure((state.clock.us - outstanding.timeAt(at)) | 0)
+        if (down.fn !== PUBLISH) measure(state.terms, (state.clock.us - outstanding.timeAt(at)) | 0)
         if (exchanges?.wants(request) === true && chunk !== CHUNK.abort) down.fate = FATE.gather
         if (chunk !== CHUNK.abort) this.countSession(buf, o, here)
       }
@@ -157,16 +183,6 @@ export class Responses {
     state.terms.counters.cells[state.terms.counters.sessions] += by
   }
 
-  /** Counts how long the server took to answer, in microseconds. */
-  private measure(took: number): void {
-    const { counters, bounds } = this.state.terms
-    if (counters.histogram === -1) return
-    let bucket = 0
-    while (bucket < bounds.length && took > bounds[bucket]) bucket++
-    counters.cells[counters.histogram + bucket]++
-    counters.cells[counters.histogram + bounds.length + 1] += took
-  }
-
   answerWhole(body: Uint8Array, at: number, end: number): void {
     const { state } = this
     const { down, exchanges } = state
@@ -181,4 +197,13 @@ export class Responses {
       this.relay.faults.push({ request: down.request, handle, status: exchanges.status })
     } else state.cut(CONNECTION_STATUS.badCommunicationError, 'the server does not answer what was asked')
   }
+}
+
+/** Counts how long the server took to answer, in microseconds. */
+function measure({ counters, bounds }: OpcUaTerms, took: number): void {
+  if (counters.histogram === -1) return
+  let bucket = 0
+  while (bucket < bounds.length && took > bounds[bucket]) bucket++
+  counters.cells[counters.histogram + bucket]++
+  counters.cells[counters.histogram + bounds.length + 1] += took
 }

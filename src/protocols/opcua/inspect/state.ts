@@ -17,9 +17,6 @@ import { MODE, type OpcUaHost, type OpcUaTerms, VISIBILITY } from '../terms.ts'
 export const PHASE = { hello: 0, acknowledge: 1, open: 2, opening: 3, channel: 4, closed: 5 } as const
 
 export const PUBLISH = functionOfRequest(REQUEST.Publish)
-export const CREATE_SESSION = functionOfRequest(REQUEST.CreateSession)
-export const ACTIVATE_SESSION = functionOfRequest(REQUEST.ActivateSession)
-export const CLOSE_SESSION = functionOfRequest(REQUEST.CloseSession)
 
 const OUTSTANDING_MOST = 4096
 
