@@ -50,6 +50,7 @@ function opened(plain: boolean): { session: InspectSession; clock: { us: number;
     reset: () => {},
     redial: () => false,
     dropTarget: () => {},
+    answeredOpcUa: () => {},
     reportOpcUa: ({ kind, detail }) => {
       if (kind !== 'opened') throw new Error(detail)
     },

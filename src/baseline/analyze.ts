@@ -300,7 +300,7 @@ function candidateOf(
     obstacle,
     ...ranked,
     ...(opcua !== null && sighting.partial
-      ? { contra: [...ranked.contra, 'events stand for several requests, and name the node of one: others show again'] }
+      ? { contra: [...ranked.contra, 'events stand for more items than they list: others show again'] }
       : {}),
     sighting,
     answers,

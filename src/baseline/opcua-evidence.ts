@@ -61,7 +61,7 @@ function serviceOf(name: string, own: readonly Sighting[]): BaselineService {
       })
     }
   }
-  const sum = (some: readonly Sighting[]): number => some.reduce((all, one) => all + one.count, 0)
+  const sum = (some: readonly Sighting[]): number => some.reduce((all, one) => all + one.requests, 0)
   return {
     requests: sum(own),
     ...{ responses: 0, faults: 0, unread: 0 },

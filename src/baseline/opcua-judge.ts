@@ -133,6 +133,7 @@ export class OpcUaJudge {
       dropTarget: nothing,
       redial: () => true,
       reportOpcUa: (report) => this.onReport(report, one, flow, this.us),
+      answeredOpcUa: nothing,
     }
     one.session = new InspectSession(host, this.clock, line?.terms ?? this.nowhere, { pair, reverse: null }, null)
     return one

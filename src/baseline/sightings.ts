@@ -3,6 +3,7 @@
  * many (`count`, `first`, `last`), so numbers, times and intervals are of what it stands for.
  */
 import { parseFunction } from '../protocols/modbus/function-codes.ts'
+import { numbersOf } from '../protocols/opcua/describe.ts'
 import { SERVICES } from '../protocols/opcua/services.ts'
 import { keyOf } from './decisions.ts'
 import { isNarrow } from './opcua-sighted.ts'
@@ -75,6 +76,8 @@ export class Sighting {
   readonly node: string | null
   readonly method: string | null
   readonly attribute: string | null
+  /** Requests, each with one of its items alone: of several kinds together they are no more than there were. */
+  requests = 0
   /** OPC UA: items whose node events name, and those that they only count. */
   named = 0
   unnamed = 0
@@ -133,12 +136,14 @@ export class Sighting {
     this.attribute = of.attribute
   }
 
-  add(fields: Fields): void {
+  /** @param listed it is one of several that the event lists, each with what is known of it: the requests counted with it */
+  add(fields: Fields, listed: number | null = null): void {
     const time = Date.parse(text(fields.time))
     const count = Math.max(1, Number(fields.count ?? 1))
     const [first, last] = [fields.first, fields.last].map((one) => (one === undefined ? time : Date.parse(text(one))))
     if (![time, count, first, last].every(Number.isFinite)) return
     this.count += count
+    this.requests += listed ?? count
     this.clientAsset = textOrNull(fields.client_asset) ?? this.clientAsset
     this.targetAsset = textOrNull(fields.target_asset) ?? this.targetAsset
     this.rule = textOrNull(fields.rule)
@@ -157,22 +162,26 @@ export class Sighting {
       this.days.add(day)
     for (let hour = Math.floor(first / HOUR_MS); hour <= last / HOUR_MS && this.hours.size < MAX_HOURS; hour++)
       this.hours.add(hour)
-    if (this.protocol === 'opcua') this.writes(fields, count)
+    if (this.protocol === 'opcua') this.writes(fields, count, listed !== null)
     else if (this.kind === 'request') this.reaches(fields, count)
   }
 
-  /** An event of many, or of a request with several denied items, names one node of them. */
-  private writes(fields: Fields, count: number): void {
+  /** An event of many, or of a request with several denied items, names one node of them where it does not list them. */
+  private writes(fields: Fields, count: number, listed: boolean): void {
     if (this.node === null) return
-    this.named++
-    this.unnamed += count - 1 + Math.max(1, Number(fields.denied ?? fields.items ?? 1)) - 1
-    if (count > 1 || Number(fields.denied ?? 1) > 1) this.partial = true
-    if (this.reason !== 'value' || fields.value === undefined) return
-    const numbers = text(fields.value)
-      .replace(/^\[|\]$/g, '')
-      .split(' ')
-      .map(Number)
-    if (text(fields.value) === '' || !numbers.every(Number.isFinite)) {
+    this.named += listed ? count : 1
+    if (!listed) this.unnamed += count - 1 + Math.max(1, Number(fields.denied ?? fields.items ?? 1)) - 1
+    if (listed ? fields.more_nodes === 'yes' : count > 1 || Number(fields.denied ?? 1) > 1) this.partial = true
+    if (this.reason !== 'value') return
+    if (listed) {
+      if (fields.other === true) this.valueHidden = true
+      this.least = Math.min(this.least, Number(fields.least ?? Number.POSITIVE_INFINITY))
+      this.greatest = Math.max(this.greatest, Number(fields.greatest ?? Number.NEGATIVE_INFINITY))
+      return
+    }
+    if (fields.value === undefined) return
+    const numbers = numbersOf(text(fields.value))
+    if (numbers === null) {
       this.valueHidden = true
       return
     }
@@ -225,6 +234,27 @@ const textOrNull = (value: unknown): string | null => (typeof value === 'string'
 const VALUED = new Set([5, 6, 15, 16, 23])
 
 const writtenIn = (fields: Fields): number[] => (text(fields.values).match(/\b\d+\b/g) ?? []).map(Number)
+
+/** Items that one event may list: more than gateways do. */
+const MAX_ITEMS = 256
+
+/** What an event lists of OPC UA, each item as fields in place of the event's own; null: kinds of it are told by no node, or it lists none. */
+function itemsOf(fields: Fields): Fields[] | null {
+  if (!isNarrow(text(fields.function), text(fields.reason)) || typeof fields.nodes !== 'string') return null
+  let list: unknown
+  try {
+    list = JSON.parse(fields.nodes)
+  } catch {
+    return null
+  }
+  if (!Array.isArray(list) || list.length === 0 || list.length > MAX_ITEMS) return null
+  if (!list.every((one) => typeof one === 'object' && one !== null && typeof one.node === 'string')) return null
+  return list.map(({ node, method, attribute, count = 1, responses = 0, exceptions = 0, least, greatest, other }) => ({
+    ...{ node, method, attribute, count, responses, exceptions, least, greatest, other },
+  }))
+}
+
+const codeOf = ({ function_code: code }: Fields): number | null => (typeof code === 'number' && code > 0 ? code : null)
 
 /** What tells kinds of OPC UA apart. */
 function opcuaParts(
@@ -309,10 +339,29 @@ export class Sightings {
     const protocol = text(fields.protocol)
     if (what === undefined || (protocol !== 'modbus' && protocol !== 'opcua')) return
     const [happened] = what
-    const code = typeof fields.function_code === 'number' && fields.function_code > 0 ? fields.function_code : null
-    const sub = code === null ? null : subOf(code, fields.sub_function)
+    const code = codeOf(fields)
     const kind = happened.startsWith('shadow') ? comparedKind(protocol, code, fields.function) : what[1]
     const into = happened.startsWith('shadow') ? this.differencesOf(text(fields.shadow), time) : this.all
+    const listed = kind === 'request' && protocol === 'opcua' ? itemsOf(fields) : null
+    if (listed === null) this.sight(into, happened, kind, fields, null)
+    else {
+      const count = Number(fields.count ?? 1)
+      for (const [i, item] of listed.entries()) {
+        this.sight(into, happened, kind, { ...fields, ...item }, i === 0 ? count : 0)
+      }
+    }
+  }
+
+  private sight(
+    into: Map<string, Sighting>,
+    happened: Happened,
+    kind: SightingKind,
+    fields: Fields,
+    listed: number | null,
+  ): void {
+    const protocol = text(fields.protocol)
+    const code = codeOf(fields)
+    const sub = code === null ? null : subOf(code, fields.sub_function)
     const of = opcuaParts(fields, kind)
     const apart = protocol === 'opcua' ? ['opcua', of.service, of.node, of.method, of.attribute] : []
     const { conduit, client, target, target_port: port, reason } = fields
@@ -326,7 +375,7 @@ export class Sightings {
       sighting = new Sighting(id, happened, kind, fields, code, sub)
       into.set(id, sighting)
     }
-    sighting.add(fields)
+    sighting.add(fields, listed)
   }
 
   private notCompared(fields: Fields, time: number): void {

@@ -13,7 +13,7 @@ import type { ModbusHost, ModbusSession, ReportKind } from '../protocols/modbus/
 import { functionChanges } from '../protocols/opcua/services.ts'
 import type { Aliases } from '../protocols/opcua/session-context.ts'
 import type { TerminateHost } from '../protocols/opcua/terminate/terms.ts'
-import type { OpcUaReport, OpcUaWitness } from '../protocols/opcua/terms.ts'
+import type { OpcUaItems, OpcUaReport, OpcUaWitness } from '../protocols/opcua/terms.ts'
 import { REASON, REASONS, WOULD_DENY } from '../protocols/reason.ts'
 import type { RequestLimiter, Session } from '../protocols/session.ts'
 import type { EventInput, EventName } from '../records/catalogue.ts'
@@ -21,6 +21,7 @@ import { WATCHED } from '../records/counters.ts'
 import { flowKey, OPCUA_UNIT } from './conduit-plan.ts'
 import type { DataPlane } from './data-plane.ts'
 import { Extent } from './extent.ts'
+import { MOST_ITEMS, OpcUaExtent } from './opcua-extent.ts'
 import { OpcUaConnectionShadow } from './opcua-shadow.ts'
 import type { ListenerPlan } from './plan.ts'
 import { ConnectionShadow } from './shadow.ts'
@@ -98,6 +99,8 @@ export abstract class Connection implements ModbusHost, TerminateHost, OpcUaWitn
   private doubtAt = 0
   /** How many of them there are. */
   private doubtful = 0
+  /** The same for OPC UA, by request id. */
+  private opcuaDoubts: Map<number, { kind: Kind; items: OpcUaItems }> | null = null
 
   protected constructor(plane: DataPlane, listener: ListenerPlan, peer: Peer, slots: readonly [number, number]) {
     this.plane = plane
@@ -430,7 +433,7 @@ export abstract class Connection implements ModbusHost, TerminateHost, OpcUaWitn
     if (buf === null || kind.mixed) return
     if (kind.count > 0) {
       kind.extent ??= new Extent()
-      kind.extent.request(buf, adu, end, reason !== REASON.malformed)
+      if (kind.extent instanceof Extent) kind.extent.request(buf, adu, end, reason !== REASON.malformed)
     }
     if (!would || !this.session.monitoring || end - adu <= 7) return
     this.doubts ??= new Int32Array(DOUBTS)
@@ -450,7 +453,7 @@ export abstract class Connection implements ModbusHost, TerminateHost, OpcUaWitn
     for (let at = 0; at < DOUBTS; at++) {
       const kind = doubtKinds[at]
       if (doubts[at] !== key || kind === null || kind === undefined) continue
-      kind.extent?.answered((buf[adu + 7] & 0x80) !== 0)
+      if (kind.extent instanceof Extent) kind.extent.answered((buf[adu + 7] & 0x80) !== 0)
       doubtKinds[at] = null
       this.doubtful--
       return
@@ -464,7 +467,8 @@ export abstract class Connection implements ModbusHost, TerminateHost, OpcUaWitn
     return kind === 'request' ? session.explain(reason, code) : ''
   }
 
-  reportOpcUa({ kind, reason, would, rule, fn, detail, fields }: OpcUaReport): void {
+  reportOpcUa(report: OpcUaReport): void {
+    const { kind, reason, would, rule, fn, detail, fields } = report
     if (kind === 'timeout') countWatched(this.listener, WATCHED.timeouts)
     const denied = kind === 'request' || kind === 'response' || kind === 'channel'
     if (denied && !would && (this.known || this.normal(fn, OPCUA_UNIT))) countWatched(this.listener, WATCHED.denials)
@@ -472,7 +476,12 @@ export abstract class Connection implements ModbusHost, TerminateHost, OpcUaWitn
     // Channels of different security are told apart.
     const { security_policy: policy, security_mode: mode } = OF_MESSAGES.has(kind) ? {} : fields()
     const key = `${event} ${this.pairKey} ${fn} ${reason} ${policy} ${mode}`
-    this.plane.storm.say(key, this.plane.wallMs(), () => {
+    let items: OpcUaItems | null = null
+    const reached = (): OpcUaItems => {
+      items ??= report.items(MOST_ITEMS)
+      return items
+    }
+    const said = this.plane.storm.say(key, this.plane.wallMs(), () => {
       const { conduit, protocol } = this.listener.conduit
       const input: EventInput = {
         ...this.event(event),
@@ -483,8 +492,39 @@ export abstract class Connection implements ModbusHost, TerminateHost, OpcUaWitn
         detail,
       }
       if (event === 'request.denied' && functionChanges(fn)) input.severity = 'warning'
-      return input
+      // An event of one request with several items that are denied names the first of them.
+      if (kind !== 'request' || reached().list.length < 2) return input
+      const extent = new OpcUaExtent()
+      extent.request(reached())
+      return { ...input, ...extent.fields() }
     })
+    if (kind === 'request' && !said.mixed) this.extendOpcUa(said, would ? report.request : 0, reached)
+  }
+
+  /** A request is one of those that an event will stand for. @param id 0: how it is answered is of no interest */
+  private extendOpcUa(kind: Kind, id: number, reached: () => OpcUaItems): void {
+    if (kind.count > 0) {
+      kind.extent ??= new OpcUaExtent()
+      if (kind.extent instanceof OpcUaExtent) kind.extent.request(reached())
+    }
+    if (id === 0) return
+    this.opcuaDoubts ??= new Map()
+    const { opcuaDoubts: doubts } = this
+    doubts.set(id, { kind, items: reached() })
+    if (doubts.size <= DOUBTS) return
+    // The oldest gives way: it was not answered.
+    for (const oldest of doubts.keys()) {
+      doubts.delete(oldest)
+      return
+    }
+  }
+
+  answeredOpcUa(request: number, refused: boolean): void {
+    const doubt = this.opcuaDoubts?.get(request)
+    if (doubt === undefined) return
+    this.opcuaDoubts?.delete(request)
+    const { extent } = doubt.kind
+    if (extent instanceof OpcUaExtent) extent.answered(doubt.items, refused)
   }
 
   private get pairKey(): string {

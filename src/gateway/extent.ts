@@ -4,12 +4,13 @@
  */
 import { RangeSet, rangeText } from '../baseline/ranges.ts'
 import type { EventInput } from '../records/catalogue.ts'
+import type { Reach } from './storm.ts'
 
 /** Ranges that are told; of those that are more the text says so. */
 const MOST = 24
 const MBAP_LENGTH = 7
 
-export class Extent {
+export class Extent implements Reach {
   private readonly units = new RangeSet()
   private readonly addresses = new RangeSet()
   private readonly written = new RangeSet()

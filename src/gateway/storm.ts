@@ -3,10 +3,14 @@
  * their count. A scan cannot flood the records, nor grow memory; counters count all of it elsewhere.
  */
 import type { EventInput } from '../records/catalogue.ts'
-import type { Extent } from './extent.ts'
 
 /** Distinct kinds of event remembered at one time; beyond them, all others count as one kind. */
 const MAX_KINDS = 4096
+
+/** What is known of all that an event stands for, beside the first of them. */
+export interface Reach {
+  fields(): Partial<EventInput>
+}
 
 /** Events that are alike. */
 export interface Kind {
@@ -17,7 +21,7 @@ export interface Kind {
   /** The first of those held back, which stands for them all. */
   example: EventInput | null
   /** How far those held back reach; null: nobody has said, or they are of many kinds. */
-  extent: Extent | null
+  extent: Reach | null
   /** It stands for all kinds that there is no room for. */
   readonly mixed: boolean
 }

@@ -5,6 +5,7 @@ import { AttributeIds, type ClientSession, DataType, Variant } from 'node-opcua'
 import t from 'tap'
 import { analyze } from '../../src/baseline/analyze.ts'
 import { Sightings } from '../../src/baseline/sightings.ts'
+import { MOST_ITEMS, OpcUaExtent } from '../../src/gateway/opcua-extent.ts'
 import { checkPolicy } from '../../src/policy/load.ts'
 import { freePort } from '../support/gateway.ts'
 import { Headgate, policyFile } from '../support/headgate.ts'
@@ -137,6 +138,84 @@ t.test('monitored, analyzed, accepted; then nothing of it would be denied', { ti
   t.strictSame(await go(), [], 'the gateway itself has nothing against it any more')
   t.equal(cell.written.length, 2)
   t.strictSame(json().candidates, [], 'another run would be denied nothing')
+})
+
+t.test('one round finds all that was folded, and how it was answered', { timeout: 120_000 }, async (t) => {
+  const directory = temporary(t)
+  const [server, holder] = await Promise.all([selfSigned('server'), selfSigned('client')])
+  const cell = await startServer(t, directory, server, { host: SERVER, hostname: SERVER })
+  const listen = await freePort()
+  const file = policyFile(t, POLICY(listen, cell.port).replace('storm_interval: 1s', 'storm_interval: 1h'))
+  const made = await client(t, directory, 'mes', holder, { mode: 'None', policy: 'None', endpointMustExist: false })
+  const gateway = Headgate.run(t, file)
+  await gateway.ready()
+  const of = (name: string, value: Variant) => ({
+    nodeId: `ns=2;s=Line1.${name}`,
+    attributeId: AttributeIds.Value,
+    value: { value },
+  })
+  await withSession(made, `opc.tcp://127.0.0.1:${listen}`, async (session) => {
+    for (let n = 0; n < 5; n++) {
+      // The server takes the first two; it has no such node as the others.
+      await session.write([
+        of('Setpoint', new Variant({ dataType: DataType.Double, value: n })),
+        of('Store', new Variant({ dataType: DataType.ByteString, value: Buffer.from('x') })),
+      ])
+      await session.write(of(`Missing${n % 2}`, new Variant({ dataType: DataType.Double, value: n })))
+      const inputArguments = [new Variant({ dataType: DataType.UInt32, value: 2 })]
+      await session.call({ objectId: 'ns=2;s=Line1', methodId: 'ns=2;s=Ack', inputArguments })
+    }
+  })
+  await gateway.stop()
+  const folded = gateway.events.filter(({ event, count }) => event === 'request.would_deny' && Number(count) > 1)
+  const writes = folded.find((one) => one.function === 'Write')
+  t.match(writes, { count: 9, responses: 4, exceptions: 5 })
+  t.match(JSON.parse(`${writes?.nodes}`), [
+    { node: 'ns=2;s=Line1.Missing0', attribute: 'Value', count: 3, exceptions: 3, least: 0, greatest: 4 },
+    { node: 'ns=2;s=Line1.Setpoint', attribute: 'Value', count: 4, responses: 4, least: 1, greatest: 4 },
+    { node: 'ns=2;s=Line1.Store', count: 4, responses: 4, other: true },
+    { node: 'ns=2;s=Line1.Missing1', count: 2, exceptions: 2 },
+  ])
+  const { candidates } = JSON.parse(
+    headgate([['analyze', '--policy', file, '--min-baseline', '0s', '--format', 'json']])[0].out,
+  ) as { candidates: { service: string; node: string; count: number; pro: string[]; contra: string[] }[] }
+  const found = (service: string, name: string) =>
+    candidates.find((one) => one.service === service && one.node === `ns=2;s=${name}`)
+  for (const name of ['Line1.Setpoint', 'Line1.Store']) {
+    t.match(found('Write', name), { count: 5, pro: /answered without exception/ }, name)
+    t.notMatch(`${found('Write', name)?.contra}`, /others show again/)
+  }
+  t.match(found('Write', 'Line1.Missing0')?.contra, /answered with exceptions alone/)
+  t.match(found('Write', 'Line1.Missing1')?.contra, /answered with exceptions alone/)
+  t.match(found('Call', 'Line1'), { count: 5, pro: /answered without exception/ })
+})
+
+t.test('a list of items is bounded, and whatever it says is read with care', (t) => {
+  const extent = new OpcUaExtent()
+  for (let n = 0; n < 40; n++) extent.request({ list: [{ node: `ns=2;i=${n}` }], more: false })
+  t.equal(extent.fields().more_nodes, 'yes')
+  t.equal(JSON.parse(`${extent.fields().nodes}`).length, MOST_ITEMS)
+  const long = new OpcUaExtent()
+  for (let n = 0; n < 20; n++) long.request({ list: [{ node: `ns=2;s=${n}${'x'.repeat(900)}` }], more: false })
+  t.ok(`${long.fields().nodes}`.length < 8192)
+  t.equal(long.fields().more_nodes, 'yes')
+  const base = { time: '2026-11-25T01:00:00.000Z', protocol: 'opcua', conduit: 'C1', client: MES, target: SERVER }
+  for (const nodes of [
+    '',
+    '[',
+    '7',
+    '[]',
+    '[null]',
+    '[{"node":1}]',
+    JSON.stringify(new Array(300).fill({ node: 'i=1' })),
+  ]) {
+    const sightings = new Sightings()
+    const fields = { event: 'request.would_deny', reason: 'service', function: 'Write', node: 'ns=2;s=A', count: 3 }
+    sightings.add({ ...base, ...fields, nodes })
+    const [one] = sightings.all.values()
+    t.match(one, { node: 'ns=2;s=A', count: 3, partial: true }, nodes.slice(0, 20))
+  }
+  t.end()
 })
 
 t.test('what no rule can mend stands in the way, with what is to be decided', (t) => {

@@ -60,6 +60,8 @@ const CELLS = { requests: 0, responses: FUNCTIONS * 32, bytes: FUNCTIONS * 32 + 
 export class TestGateway {
   readonly told: Told[] = []
   readonly ends: string[] = []
+  /** Requests that would be denied, as they were answered. */
+  readonly answered: { request: number; refused: boolean }[] = []
   readonly rejected: { list: string; der: Uint8Array }[] = []
   readonly sessions = new Set<TerminateSession>()
   readonly clock = { us: 0, ms: 0 }
@@ -200,6 +202,7 @@ export class TestGateway {
         wire(target)
       },
       rejected: (list, der) => this.rejected.push({ list, der }),
+      answeredOpcUa: (request, refused) => this.answered.push({ request, refused }),
       reportOpcUa: (report) => this.told.push({ ...report, fields: report.fields() }),
     }
     session = new TerminateSession(

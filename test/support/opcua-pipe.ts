@@ -69,6 +69,8 @@ export class Pipe {
   /** What the server answers to a request: bodies of chunks. */
   answer: (body: Buffer) => Buffer[] = () => []
   ended = ''
+  /** Requests that would be denied, as they were answered. */
+  readonly answered: { request: number; refused: boolean }[] = []
   /** Reports: kind and fields. */
   readonly told: (OpcUaFields & { kind: string; detail: string })[] = []
   readonly session: TerminateSession
@@ -105,6 +107,7 @@ export class Pipe {
         dropTarget: () => {},
         redialTarget: () => {},
         rejected: () => {},
+        answeredOpcUa: (request, refused) => void this.answered.push({ request, refused }),
         // What an event would carry is made, so that what makes it is under test as well.
         reportOpcUa: ({ kind, detail, fields }) => void this.told.push({ kind, detail, ...fields() }),
       },

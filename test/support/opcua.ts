@@ -16,6 +16,7 @@ import {
   channelLabels,
   type OpcUaFields,
   type OpcUaHost,
+  type OpcUaItems,
   type OpcUaReport,
 } from '../../src/protocols/opcua/terms.ts'
 import { REASONS, WOULD_DENY } from '../../src/protocols/reason.ts'
@@ -65,6 +66,7 @@ export interface Told {
   function: string
   detail: string
   fields: OpcUaFields
+  items: OpcUaItems
 }
 
 const GUARD = 0xaa
@@ -76,6 +78,8 @@ export class InspectHarness implements OpcUaHost {
   readonly session: InspectSession
   plan: OpcUaConduit
   readonly reports: Told[] = []
+  /** Requests that would be denied, as they were answered. */
+  readonly answered: { request: number; refused: boolean }[] = []
   readonly targetWrites: Buffer[] = []
   readonly clientWrites: Buffer[] = []
   ended = ''
@@ -174,8 +178,13 @@ export class InspectHarness implements OpcUaHost {
 
   dropTarget(): void {}
 
-  reportOpcUa({ kind, reason, would, rule, fn, detail, fields }: OpcUaReport): void {
+  answeredOpcUa(request: number, refused: boolean): void {
+    this.answered.push({ request, refused })
+  }
+
+  reportOpcUa({ kind, reason, would, rule, fn, detail, fields, items }: OpcUaReport): void {
     this.reports.push({
+      items: items(8),
       kind,
       reason: REASONS[reason],
       would,

@@ -10,6 +10,7 @@ import { nodeText } from './node-id.ts'
 import { RequestWalker } from './requests.ts'
 import { functionLabel, functionOfRequest, REQUEST, RESPONSE } from './services.ts'
 import type { Aliases } from './session-context.ts'
+import { NO_ITEMS, type OpcUaItem, type OpcUaItems } from './terms.ts'
 
 /** Fields of an event; see the catalogue of events for each. */
 export interface RequestFields {
@@ -77,6 +78,45 @@ export function describeDenied(
   const fields = describeRequest(buf, at, end, denials.from(0), aliases)
   fields.denied = denials.count
   return fields
+}
+
+/**
+ * The items of a request that a denial is about: those that are denied for `reason`, or all where it is about no item.
+ * @param most how many are told
+ */
+export function describeItems(
+  buf: Uint8Array,
+  at: number,
+  end: number,
+  denials: Denials | null,
+  reason: number,
+  most: number,
+  aliases: Aliases | null = null,
+): OpcUaItems {
+  const walker = new RequestWalker()
+  if (!walker.open(buf, at, end)) return NO_ITEMS
+  const list: OpcUaItem[] = []
+  for (let n = 0; walker.next(); ) {
+    if (denials !== null) {
+      if (n === denials.count) break
+      if (walker.itemAt !== denials.from(n)) continue
+      if (denials.reason(n++) !== reason) return { list, more: true }
+    }
+    if (list.length === most) return { list, more: true }
+    const item: OpcUaItem = { node: realText(buf, walker.node, aliases) }
+    if (walker.hasOther) item.method = realText(buf, walker.other, aliases)
+    if (walker.attribute !== 0) item.attribute = attributeName(walker.attribute)
+    if (walker.valueAt !== -1) item.value = valueText(buf, walker.valueAt, walker.itemEnd)
+    list.push(item)
+  }
+  return { list, more: false }
+}
+
+/** The numbers of a value's text, as `valueText` writes them; null where it is no number, or not all of them are there. */
+export function numbersOf(text: string): number[] | null {
+  const words = text.replace(/^\[|\]$/g, '').split(' ')
+  // Bytes and status codes are written as 0x…
+  return words.every((word) => /^-?\d+(\.\d+)?(e[+-]?\d+)?$/.test(word)) ? words.map(Number) : null
 }
 
 /** The DataValue at `at`: `12.5`, `"text"`, `1 2 3 …`, `structure`; bounded. */

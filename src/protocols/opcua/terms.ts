@@ -99,6 +99,22 @@ export interface OpcUaFields {
   length?: number
 }
 
+/** One item of a request, in words: an event's fields of these names. */
+export interface OpcUaItem {
+  node: string
+  method?: string
+  attribute?: string
+  value?: string
+}
+
+export interface OpcUaItems {
+  list: readonly OpcUaItem[]
+  /** There are more than were asked for, or that are denied for another reason. */
+  more: boolean
+}
+
+export const NO_ITEMS: OpcUaItems = { list: [], more: false }
+
 export interface OpcUaReport {
   /**
    * `channel`: the secure channel, or the connection that it needs, is refused; `opened`: it is there; `timeout`: the
@@ -115,12 +131,18 @@ export interface OpcUaReport {
   detail: string
   /** Called where the event is told, which is not each time. */
   fields: () => OpcUaFields
+  /** Of a request: its id on the channel, by which `answeredOpcUa` tells of it; else 0. */
+  request: number
+  /** Of a request: the items that are meant, at most so many; called before the report returns, or not at all. */
+  items: (most: number) => OpcUaItems
 }
 
 /** What a session of OPC UA asks of its host beside what all sessions do. */
 export interface OpcUaHost extends SessionHost {
   /** Off the allowed path: one verdict, for the records. */
   reportOpcUa(report: OpcUaReport): void
+  /** A request that was reported as one that would be denied is answered. @param refused by a bad status */
+  answeredOpcUa(request: number, refused: boolean): void
 }
 
 /** Sees what a connection carries, and changes nothing: a session calls it for each message, so it makes nothing. */

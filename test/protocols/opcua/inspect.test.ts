@@ -817,6 +817,53 @@ t.test('requests that are not answered in time are told once, and their answers 
   }
 })
 
+t.test('what would be denied is listed, and how it is answered is told', async (t) => {
+  const value = Buffer.concat([Buffer.from([1, 11]), Buffer.alloc(8)])
+  const item = (id: number): Buffer =>
+    Buffer.concat([Buffer.from([1, 2, id, 0]), Buffer.from([13, 0, 0, 0]), string(null), value])
+  const items = (...ids: number[]): Buffer => Buffer.concat([Buffer.from([ids.length, 0, 0, 0]), ...ids.map(item)])
+  const codes = (...statuses: number[]): Buffer => {
+    const bytes = Buffer.alloc(4 + 4 * statuses.length)
+    bytes.writeInt32LE(statuses.length)
+    for (const [i, status] of statuses.entries()) bytes.writeUInt32LE(status, 4 + 4 * i)
+    return bytes
+  }
+  const rules = `rules:
+  - { name: some, from: [Z3], to: [Z2], services: [session, write, read], nodes: ["ns=2;i=1-9"] }
+opcua: { security_modes: [None] }`
+  const harness = onNone(opcuaPolicy({ mode: 'monitor', protocol: rules }))
+  const write = (n: number, body: Buffer) =>
+    harness.client(request(REQUEST.Write, { sequence: 52 + n, request: 2 + n }, body))
+  const reply = (n: number, body: Buffer, status = 0) =>
+    harness.target(response(RESPONSE.Write, { sequence: 2 + n, request: 2 + n }, body, 0, status))
+  const told = () => harness.reports.at(-1)
+  write(0, items(3, 20, 21))
+  t.match(told(), { kind: 'request', reason: 'node', would: true, fields: { node: 'ns=2;i=20', denied: 2 } })
+  t.strictSame(told()?.items, {
+    list: [20, 21].map((id) => ({ node: `ns=2;i=${id}`, attribute: 'Value', value: '0' })),
+    more: false,
+  })
+  reply(0, codes(0x80000000, 0, 0x80000000))
+  t.strictSame(harness.answered.at(-1), { request: 2, refused: false }, 'the first item that would be denied is good')
+  write(1, items(3, 20))
+  reply(1, codes(0, 0x803b0000))
+  t.strictSame(harness.answered.at(-1), { request: 3, refused: true }, 'BadNotWritable')
+  write(2, items(30))
+  reply(2, Buffer.alloc(0), 0x80340000)
+  t.strictSame(harness.answered.at(-1), { request: 4, refused: true }, 'a bad service result')
+  write(3, items(...Array.from({ length: 20 }, (_, i) => 30 + i)))
+  t.equal(told()?.items.list.length, 8)
+  t.equal(told()?.items.more, true)
+  harness.target(response(FAULT, { sequence: 5, request: 5 }))
+  t.strictSame(harness.answered.at(-1), { request: 5, refused: true }, 'a fault')
+  write(4, items(3, 4))
+  reply(4, codes(0x803b0000, 0))
+  t.equal(harness.answered.length, 4, 'of what is allowed nobody asks')
+  write(5, items(30))
+  reply(5, codes(0).subarray(0, 3))
+  t.strictSame(harness.answered.at(-1), { request: 7, refused: false }, 'cut short: the service result alone')
+})
+
 t.test('the evidence gate shuts all of it', async (t) => {
   const policy = none()
   const harness = onNone(policy)

@@ -140,6 +140,38 @@ function inChunks(body: Buffer, below: (n: number) => number): Buffer[] {
   return [body.subarray(0, at), body.subarray(at)]
 }
 
+t.test('how a request is answered that would be denied is told', async (t) => {
+  const [gateway, server, client] = await Promise.all(['gateway', 'server', 'client'].map((name) => selfSigned(name)))
+  const read = ruleOf({ services: [REQUEST.Read] })
+  const pipe = new Pipe({ gateway, server, client }, [read])
+  pipe.terms.monitor = true
+  const results = (...statuses: number[]): Buffer => {
+    const bytes = Buffer.alloc(4 + 24 + 4 + 4 * statuses.length + 4)
+    bytes.set([1, 0, RESPONSE.Write & 255, RESPONSE.Write >> 8])
+    bytes.writeInt32LE(statuses.length, 28)
+    for (const [i, status] of statuses.entries()) bytes.writeUInt32LE(status, 32 + 4 * i)
+    return bytes
+  }
+  const write = encoded(
+    new WriteRequest({ nodesToWrite: [{ nodeId: 'ns=2;s=A', attributeId: 13, value: value(80) }] }),
+    REQUEST.Write,
+  )
+  pipe.answer = () => [results(0)]
+  pipe.send([write])
+  pipe.answer = () => [results(0x803b0000)]
+  pipe.send([write])
+  t.match(
+    pipe.told.filter(({ kind }) => kind === 'request'),
+    [{ function: 'Write', node: 'ns=2;s=A' }, { function: 'Write' }],
+  )
+  t.strictSame(pipe.answered, [
+    { request: 1, refused: false },
+    { request: 2, refused: true },
+  ])
+  t.equal(pipe.responses.length, 2)
+  pipe.session.dispose()
+})
+
 t.test('requests that are not answered in time are told once', async (t) => {
   const [gateway, server, client] = await Promise.all(['gateway', 'server', 'client'].map((name) => selfSigned(name)))
   const pipe = new Pipe({ gateway, server, client }, [ruleOf({})])

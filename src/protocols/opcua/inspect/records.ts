@@ -2,20 +2,24 @@
 import { REASON, WOULD_DENY } from '../../reason.ts'
 import { AT } from '../chunk.ts'
 import { isOfItem } from '../decide.ts'
-import { describeDenied, describeRequest } from '../describe.ts'
+import { describeDenied, describeItems, describeRequest } from '../describe.ts'
 import { listText } from '../objections.ts'
-import { FUNCTION, functionLabel } from '../services.ts'
+import { FUNCTION, functionChanges, functionLabel } from '../services.ts'
 import type { FieldSource } from '../shadow.ts'
 import {
   CHANNEL_MODES,
   channelCell,
   MODE,
+  NO_ITEMS,
   type OpcUaFields,
+  type OpcUaItems,
   type OpcUaReport,
   policyIndex,
   VISIBILITIES,
 } from '../terms.ts'
 import { type InspectState, PHASE, PUBLISH } from './state.ts'
+
+const noItems = (): OpcUaItems => NO_ITEMS
 
 /** Cells a function has: one a reason for denials, one a reason for would-denials. */
 const VERDICTS = WOULD_DENY * 2
@@ -109,19 +113,26 @@ export class Records implements FieldSource {
   ): void {
     const { state } = this
     const { table } = state.channelRules ?? {}
-    this.report('request', reason, would, rule, fn, detail, () => {
+    const hidden = at === -3 || state.mode > MODE.sign
+    const body = o + AT.body
+    const aliases = state.context?.aliases ?? null
+    const denials =
+      at === -2 && table !== undefined && table.denials.count > 0 && isOfItem(reason) ? table.denials : null
+    state.doubted = would ? (denials?.index(0) ?? 0) : -1
+    const more = (): OpcUaFields => {
       const fields: OpcUaFields = { function: functionLabel(fn), request_id: state.up.request }
-      if (at === -3 || state.mode > MODE.sign) return fields
-      const body = o + AT.body
-      const aliases = state.context?.aliases ?? null
-      const denied = at === -2 && table !== undefined && table.denials.count > 0 && isOfItem(reason)
-      return {
-        ...(denied
-          ? describeDenied(buf, body, end, table.denials, aliases)
-          : describeRequest(buf, body, end, Math.max(at, -1), aliases)),
-        ...fields,
-      }
-    })
+      if (hidden) return fields
+      const told =
+        denials === null
+          ? describeRequest(buf, body, end, Math.max(at, -1), aliases)
+          : describeDenied(buf, body, end, denials, aliases)
+      return { ...told, ...fields }
+    }
+    const items = (most: number): OpcUaItems => {
+      if (hidden || !(isOfItem(reason) || functionChanges(fn))) return NO_ITEMS
+      return describeItems(buf, body, end, denials, reason, most, aliases)
+    }
+    this.report('request', reason, would, rule, fn, detail, more, state.up.request, items)
   }
 
   report(
@@ -132,9 +143,11 @@ export class Records implements FieldSource {
     fn: number,
     detail: string,
     more: (() => OpcUaFields) | null,
+    request = 0,
+    items: OpcUaReport['items'] = noItems,
   ): void {
     const fields = (): OpcUaFields => ({ ...this.fields(), ...more?.() })
-    this.state.host.reportOpcUa({ kind, reason, would, rule, fn, detail, fields })
+    this.state.host.reportOpcUa({ kind, reason, would, rule, fn, detail, fields, request, items })
   }
 
   /** What every event of the connection has. */

@@ -146,6 +146,7 @@ export class Requests {
     }
     const request = u32(buf, o + AT.request)
     if (first) {
+      state.doubted = -1
       up.request = request
       up.chunks = 0
       up.bytes = 0
@@ -313,6 +314,7 @@ export class Requests {
       if (!counted) state.limiter?.release()
       return this.refusals.malformed(up, end - o, `request id ${up.request} is in use, or too many are`)
     }
+    if (state.doubted !== -1) state.outstanding.doubtNewest(state.doubted)
     state.terms.counters.cells[state.terms.counters.pending]++
     // A Publish waits for as long as nothing happens: it is not what a limit of requests in flight is meant for.
     if (up.fn === PUBLISH) state.limiter?.release()
@@ -327,6 +329,7 @@ export class Requests {
     const { up } = state
     state.limiter?.acquire(us, true)
     if (state.outstanding.add(up.request, fn, us)) {
+      if (state.doubted !== -1) state.outstanding.doubtNewest(state.doubted)
       state.terms.counters.cells[state.terms.counters.pending]++
       if (fn === PUBLISH) state.limiter?.release()
     } else state.limiter?.release()

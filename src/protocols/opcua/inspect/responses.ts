@@ -4,6 +4,7 @@ import type { ChannelRules } from '../channel-rules.ts'
 import { AT, CHUNK, MESSAGE, messageSize, messageType, typeIdAt, typeIdLength, u32 } from '../chunk.ts'
 import { CONNECTION_STATUS } from '../errors.ts'
 import { SEND } from '../exchanges.ts'
+import { isRefused } from '../refused.ts'
 import { FUNCTION, functionLabel, functionOfRequest, REQUEST, SERVICE_FAULT, SERVICES } from '../services.ts'
 import { FATE } from '../stream.ts'
 import { MODE, type OpcUaTerms } from '../terms.ts'
@@ -62,7 +63,7 @@ export class Responses {
       if (sequence !== down.sequence + 1) break
       const request = u32(buf, o + AT.request)
       const at = outstanding.find(request)
-      if (at === -1 || exchanges?.wants(request) === true) break
+      if (at === -1 || outstanding.doubted(at) || exchanges?.wants(request) === true) break
       const fn = outstanding.functionAt(at)
       // Sessions are counted elsewhere, and faults looked at.
       if (fn === CREATE_SESSION || fn === CLOSE_SESSION) break
@@ -130,6 +131,11 @@ export class Responses {
       } else {
         down.fn = outstanding.functionAt(at)
         if (down.fn !== PUBLISH) measure(state.terms, (state.clock.us - outstanding.timeAt(at)) | 0)
+        const doubted = outstanding.doubtAt(at)
+        if (doubted !== -1 && chunk !== CHUNK.abort) {
+          const end = Math.min(here, o + size - state.signature)
+          state.host.answeredOpcUa(request, isRefused(buf, o + AT.body, end, doubted))
+        }
         if (exchanges?.wants(request) === true && chunk !== CHUNK.abort) down.fate = FATE.gather
         if (chunk !== CHUNK.abort) this.countSession(buf, o, here)
       }

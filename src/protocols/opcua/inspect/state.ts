@@ -73,6 +73,8 @@ export class InspectState {
   /** Why the channel would be refused, in monitor mode. */
   refused: number = REASON.allow
 
+  /** Of the request at hand, where it would be denied: the index of the first item that is; else -1. */
+  doubted = -1
   readonly outstanding = new Outstanding(OUTSTANDING_MOST)
   exchanges: Exchanges | null = null
   context: SessionContext | null = null

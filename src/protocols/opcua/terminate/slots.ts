@@ -3,6 +3,8 @@
  * tells its present request from those before it. Nothing is allocated for a request.
  */
 
+import { doubtMark, doubtOf, TOLD } from '../marks.ts'
+
 /** Requests of one connection that may be outstanding; most wait for Publish. */
 export const MAX_OUTSTANDING = 1024
 const BITS = 10
@@ -31,8 +33,7 @@ export class Slots {
   handles = new Uint32Array(8)
   times = new Int32Array(8)
   kinds = new Uint8Array(8)
-  /** 1: told as overdue. */
-  private told = new Uint8Array(8)
+  private marks = new Uint8Array(8)
   /** What `kinds` need to remember; null for most. */
   readonly notes: unknown[] = []
   private free: number[] = []
@@ -53,7 +54,7 @@ export class Slots {
     this.handles[at] = handle
     this.times[at] = us
     this.kinds[at] = kind
-    this.told[at] = 0
+    this.marks[at] = 0
     this.notes[at] = note
     return at
   }
@@ -76,13 +77,21 @@ export class Slots {
     this.handles = larger(new Uint32Array(length), this.handles)
     this.times = larger(new Int32Array(length), this.times)
     this.kinds = larger(new Uint8Array(length), this.kinds)
-    this.told = larger(new Uint8Array(length), this.told)
+    this.marks = larger(new Uint8Array(length), this.marks)
   }
 
   /** The request id that the server is asked by. */
   idOf = (at: number): number => this.ids[at]
 
   clientIdOf = (at: number): number => this.clientIds[at]
+
+  /** The request would be denied, the item at `index` of it first: how it is answered is to be told. */
+  doubt(at: number, index: number): void {
+    this.marks[at] |= doubtMark(index)
+  }
+
+  /** The index that `doubt` was given; -1: it was not called. */
+  doubtAt = (at: number): number => doubtOf(this.marks[at])
 
   /** The slot of a request id that the server answers; -1: nothing is owed for it. */
   find(id: number): number {
@@ -96,9 +105,9 @@ export class Slots {
    */
   overdue(us: number, limit: number, except: number): number {
     for (let at = 0; at < this.used; at++) {
-      if (this.ids[at] === 0 || this.told[at] === 1 || ((us - this.times[at]) | 0) < limit) continue
+      if (this.ids[at] === 0 || (this.marks[at] & TOLD) !== 0 || ((us - this.times[at]) | 0) < limit) continue
       if (this.types[at] === except || this.kinds[at] >= KIND.ownNamespaces) continue
-      this.told[at] = 1
+      this.marks[at] |= TOLD
       return at
     }
     return -1

@@ -11,19 +11,30 @@ import type { Clock, RequestLimiter, Session } from '../../session.ts'
 import { Cursor, copyOf, dateTime, NodeRef, Writer } from '../binary.ts'
 import { type ChannelRules, PairRules } from '../channel-rules.ts'
 import { CHUNK, MESSAGE, SHORT_TYPE_ID, typeIdAt } from '../chunk.ts'
-import { answersByItem, VERDICT } from '../decide.ts'
-import { describeDenied, describeRequest } from '../describe.ts'
+import { answersByItem, isOfItem, VERDICT } from '../decide.ts'
+import { describeDenied, describeItems, describeRequest } from '../describe.ts'
 import { Exchanges, SEND } from '../exchanges.ts'
 import { isRefusal, writeResponseHeader, writeServiceFault } from '../headers.ts'
 import { namespaceArrayOf, writeNamespaceRead } from '../namespaces.ts'
 import { type Objection, toTerminated } from '../objections.ts'
+import { isRefused } from '../refused.ts'
 import { spliceResponse } from '../rewrite.ts'
-import { functionLabel, functionOfRequest, isResponse, REQUEST, SERVICE_FAULT, serviceOf } from '../services.ts'
+import {
+  functionChanges,
+  functionLabel,
+  functionOfRequest,
+  isResponse,
+  REQUEST,
+  SERVICE_FAULT,
+  serviceOf,
+} from '../services.ts'
 import { SessionContext } from '../session-context.ts'
 import type { FieldSource, OpcUaShadow } from '../shadow.ts'
 import {
   channelCell,
+  NO_ITEMS,
   type OpcUaFields,
+  type OpcUaItems,
   type OpcUaReport,
   type OpcUaWitness,
   policyIndex,
@@ -58,6 +69,8 @@ const TOUCH_MS = 1000
 const FLOW = { none: 0, pass: 1, gather: 2, drop: 3 } as const
 
 /** What one direction is in the middle of. */
+const noItems = (): OpcUaItems => NO_ITEMS
+
 class Flow {
   state: number = FLOW.none
   /** The sender's request id. */
@@ -68,6 +81,8 @@ class Flow {
   chunks = 0
   /** It counts towards the limits of requests, and is not noted among the outstanding ones yet. */
   limited = false
+  /** Where it would be denied, the index of the first item that is; else -1. */
+  doubted = -1
   /** Bytes of a message that is gathered: [0, bytes). */
   gathered: Uint8Array = NO_BYTES
 
@@ -76,6 +91,7 @@ class Flow {
     this.requestId = requestId
     this.typeId = 0
     this.slot = -1
+    this.doubted = -1
     this.bytes = 0
     this.chunks = 0
   }
@@ -395,6 +411,8 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner, FieldSo
         fn,
         detail,
         fields,
+        request: 0,
+        items: noItems,
       })
     }
   }
@@ -996,6 +1014,7 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner, FieldSo
     // What waits for news is no load: it counts by its rate alone.
     if (typeId === REQUEST.Publish) this.letGo()
     request.limited = false
+    if (request.doubted !== -1) slots.doubt(slot, request.doubted)
     this.terms.counters.cells[this.terms.counters.pending]++
     return slot
   }
@@ -1086,6 +1105,8 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner, FieldSo
       response.slot = slot
       return
     }
+    const doubted = slots.doubtAt(slot)
+    if (doubted !== -1) this.host.answeredOpcUa(slots.clientIdOf(slot), isRefused(plain, from, to, doubted))
     const typeId = typeIdAt(plain, from, to)
     const request = slots.types[slot]
     const expected = serviceOf(request)?.response
@@ -1467,7 +1488,18 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner, FieldSo
     counters.cells[counters.responses + reason]++
     const fn = functionOfRequest(Math.max(0, request))
     const fields = (): OpcUaFields => this.channelFields()
-    this.host.reportOpcUa({ kind: 'response', reason, would: monitor && request !== -1, rule: -1, fn, detail, fields })
+    const would = monitor && request !== -1
+    this.host.reportOpcUa({
+      kind: 'response',
+      reason,
+      would,
+      rule: -1,
+      fn,
+      detail,
+      fields,
+      request: 0,
+      items: noItems,
+    })
   }
 
   private tellRequest(
@@ -1484,13 +1516,19 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner, FieldSo
     const { typeId, requestId } = this.request
     const { denials } = this.rules.table
     const { aliases } = this.lastContext
+    const fn = functionOfRequest(Math.max(0, typeId))
+    const denied = items && denials.count > 0 ? denials : null
+    this.request.doubted = would ? (denied?.index(0) ?? 0) : -1
     this.host.reportOpcUa({
       kind: 'request',
       reason,
       would,
       rule,
-      fn: functionOfRequest(Math.max(0, typeId)),
+      fn,
       detail,
+      request: requestId,
+      items: (most) =>
+        isOfItem(reason) || functionChanges(fn) ? describeItems(buf, at, end, denied, reason, most, aliases) : NO_ITEMS,
       fields: () => ({
         ...this.channelFields(),
         ...(items ? describeDenied(buf, at, end, denials, aliases) : describeRequest(buf, at, end, -1, aliases)),
@@ -1504,7 +1542,8 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner, FieldSo
   }
 
   private tellChannel(kind: OpcUaReport['kind'], reason: number, would: boolean, detail: string): void {
-    this.host.reportOpcUa({ kind, reason, would, rule: -1, fn: 0, detail, fields: () => this.channelFields() })
+    const fields = (): OpcUaFields => this.channelFields()
+    this.host.reportOpcUa({ kind, reason, would, rule: -1, fn: 0, detail, fields, request: 0, items: noItems })
   }
 
   private channelFields(): OpcUaFields {
