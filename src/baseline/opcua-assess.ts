@@ -44,7 +44,8 @@ const isNamed = ({ node, method }: BaselineNode): boolean =>
 export const nodeName = ({ node, method, attribute }: BaselineNode): string =>
   `${node}${method === null ? '' : `/${method}`}${attribute === null || attribute === 'Value' ? '' : ` (${attribute})`}`
 
-const list = (nodes: readonly BaselineNode[]): string =>
+/** Some nodes by name, the first of them spelt out. */
+export const nodeNames = (nodes: readonly BaselineNode[]): string =>
   `${nodes.slice(0, SHOWN_NODES).map(nodeName).join(', ')}${nodes.length > SHOWN_NODES ? ' …' : ''}`
 
 const times = (n: number): string => (n === 1 ? 'once' : `${n} times`)
@@ -141,12 +142,12 @@ function doubtsOf(name: string, service: BaselineService, rare: number): Doubt[]
   }
   for (const more of byAttribute(named.slice(ONE_BY_ONE))) {
     const most = Math.max(...more.map((one) => one.requests))
-    const why = `${name} of ${plural(more.length, 'more node')} (${list(more)}), none seen more than ${times(most)}`
+    const why = `${name} of ${plural(more.length, 'more node')} (${nodeNames(more)}), none seen more than ${times(most)}`
     doubts.push(['rare-write', more.reduce((sum, one) => sum + one.requests, 0), why, { nodes: more }])
   }
   const nameless = nodes.filter((one) => !isNamed(one))
   if (nameless.length > 0) {
-    const why = `${name} of ${plural(nameless.length, 'node')} that no rule can name: ${list(nameless)}`
+    const why = `${name} of ${plural(nameless.length, 'node')} that no rule can name: ${nodeNames(nameless)}`
     doubts.push(['unlisted', nameless.reduce((sum, one) => sum + one.requests, 0), why, {}])
   } else if (unread + unlisted > 0) {
     const why = `${name} of nodes that are not in the baseline: ${plural(unlisted, 'item')} not kept or not named, ${plural(unread, 'request')} not readable`

@@ -146,6 +146,51 @@ t.test('traffic of the last days', async (t) => {
   t.match(lookAtBaseline(policy, `${file}x`, 14, now), { unseen: /no such file/, found: [] })
 })
 
+t.test('traffic of the last days, OPC UA', async (t) => {
+  const { policy } = checkPolicy(
+    'p.yaml',
+    Buffer.from(`zones:
+  - { zone_id: A, networks: [10.20.0.0/16], assets: [{ name: OPC-01, address: 10.20.1.5 }] }
+  - { zone_id: B, networks: [10.30.0.0/16] }
+conduits:
+  - conduit_id: C
+    connects: [A, B]
+    protocols_allowed:
+      - protocol: OPC UA
+        rules:
+          - { name: r, from: [B], to: [A], services: [discovery, session, read] }
+          - { name: w, from: [B], to: [A], services: [write], nodes: ["ns=2;s=a"] }
+        opcua: { security_modes: [Sign] }
+`),
+  )
+  if (policy === null) throw new Error('the document has errors')
+  const [first, last] = ['2026-02-01T00:00:00.000Z', '2026-02-28T00:00:00.000Z']
+  const node = (name: string, requests: number) => ({
+    ...{ node: `ns=2;s=${name}`, method: null, attribute: 'Value', requests, least: null, greatest: null },
+  })
+  const service = (nodes: object[], more: object = {}) => ({
+    ...{ requests: 9, responses: 9, faults: 0, malformed: 0, unread: 0, unlisted: 0, first, last, rate, nodes },
+    ...more,
+  })
+  const row = {
+    ...{ client: '10.30.1.20', target: '10.20.1.5', port: 4840, opened: 1, responses: 0, faults: 0, channels: [] },
+    ...{ endpoint_urls: [], garbage: 0, gapBytes: 0, first, last },
+    services: {
+      OpenSecureChannel: service([]),
+      Read: service([]),
+      Write: service([node('a', 4), node('b', 2), node('c', 1)]),
+      Call: service([], { last: '2026-02-10T00:00:00.000Z' }),
+    },
+  }
+  const file = `${t.testdir({ 'b.json': JSON.stringify({ ...emptyBaseline(), opcua: [row] }) })}/b.json`
+  const look = lookAtBaseline(policy, file, 14, new Date('2026-03-01T00:00:00Z'))
+  t.match(look, { unseen: null, seen: /^2 kinds of traffic in the last 14 days/ })
+  t.match(
+    look.found.map(({ detail }) => detail),
+    [/^found Write of ns=2;s=b, ns=2;s=c from 10\.30\.1\.20 to OPC-01 \(10\.20\.1\.5\) port 4840, 3 requests, /],
+  )
+})
+
 // ----------------------------------------------------------------------------------------------------------- nftables
 
 const DOCUMENT = {

@@ -2,7 +2,7 @@
  * The baseline of OPC UA that a gateway keeps while it monitors: real clients and a real server, inspected and
  * terminated, over restarts; and, without sockets, that it costs no memory and is the same however the bytes come.
  */
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import {
   AttributeIds,
@@ -42,6 +42,7 @@ import { type CellServer, client, startServer, temporary, withSession } from '..
 import { type Holder, selfSigned, store, storeOwn } from '../support/opcua-pki.ts'
 import { readTurns } from '../support/pcap.ts'
 import { until } from '../support/sockets.ts'
+import { headgate as verbs } from '../support/verbs.ts'
 
 const fixture = (name: string) => new URL(`../fixtures/captures/${name}`, import.meta.url).pathname
 
@@ -88,6 +89,7 @@ async function siteOf(t: Test, io: string, cell: CellServer, own: Holder, holder
         workers: 1,
         drain: '1s',
         baseline: { directory },
+        control: { socket: join(root, 'control.sock'), state_directory: join(root, 'state') },
         listeners: [
           { conduit: 'C1', protocol: 'OPC UA', listen: `127.0.0.1:${inspected}`, target },
           { conduit: 'C2', protocol: 'OPC UA', listen: `127.0.0.1:${terminated}`, target },
@@ -190,6 +192,36 @@ t.test('real clients, inspected and terminated', { timeout: 120_000 }, async (t)
     headgate = await Headgate.start(t, site.document)
     t.match(await headgate.event('baseline.opened'), { detail: /^\d\d flows since / })
     await work('SignAndEncrypt', site.terminated)
+    if (io === TRANSPORTS[0]) {
+      // A cut-over asks of OPC UA what it asks of Modbus/TCP: how long, and what nobody has decided on.
+      const named = ['--policy', headgate.file, '--reason', 'a test']
+      const [none, nothing] = [join(directory, 'none.jsonl'), '0s']
+      writeFileSync(none, '')
+      const analyzed = ['analyze', none, '--policy', headgate.file, '--min-baseline', nothing]
+      const [refused, listed] = verbs([
+        ['cutover', 'C1', ...named],
+        [...analyzed, '--format', 'json'],
+      ])
+      t.match(refused, { code: 1, err: /C1 baseline: the baseline spans 0\.0 days, expected 14 days\n/ })
+      t.match(refused.err, /C1 decide: D\d rare-write: .*Write of ns=\d;s=Line1\.Store, seen 2 times in all\n/)
+      t.match(refused.err, /C1 decide: D\d rare-write: .*Call of ns=\d;s=Line1\/ns=\d;s=Ack, seen 2 times in all\n/)
+      const { decide } = JSON.parse(listed.out) as { decide: { id: string }[] }
+      const [applied] = verbs([[...analyzed, '--apply', ...decide.map(({ id }) => id)]])
+      t.match(applied.err, /2 rules added/)
+      t.match(await headgate.hangUp(), { event: 'policy.loaded' })
+      const [done] = verbs([['cutover', 'C1', '--min-baseline', '0', ...named]])
+      t.match(done, { code: 0, out: /C1: enforces/ })
+      const made = await client(t, directory, 'enforced', holder, {
+        mode: 'None',
+        policy: 'None',
+        endpointMustExist: false,
+      })
+      await withSession(made, `opc.tcp://127.0.0.1:${site.inspected}`, async (session) => {
+        const bytes = new Variant({ dataType: DataType.ByteString, value: Buffer.alloc(10) })
+        t.equal(await write(session, 'Store', bytes), StatusCodes.Good, 'what was accepted')
+        await t.rejects(write(session, 'Setpoint', double(1)), /BadUserAccessDenied/, 'and no other node')
+      })
+    }
     t.match(await headgate.stop(), { code: 0 })
     const second = kept(site.directory)
     t.equal(second.opcua.length, 1)
