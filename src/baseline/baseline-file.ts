@@ -102,6 +102,7 @@ const opcua = z.strictObject({
   target: address,
   port: word,
   opened: count.describe('connections'),
+  reversed: count.describe('of these, opened by the server to `port` of the client (reverse connect)'),
   services: z
     .record(z.string().max(64), service)
     .describe('by name; encrypted: on channels that hide it; unknown: of no service'),
@@ -303,6 +304,7 @@ function mergeOpcUa(a: BaselineOpcUa, b: BaselineOpcUa): BaselineOpcUa {
   return {
     ...a,
     opened: a.opened + b.opened,
+    reversed: a.reversed + b.reversed,
     services: mergeServices(a.services, b.services),
     responses: a.responses + b.responses,
     faults: a.faults + b.faults,

@@ -148,17 +148,24 @@ function denies(rule: OpcUaRule, { services, nodes }: OpcUaGrant): boolean {
   })
 }
 
-/** Whether the rules of a protocol are asked about a target's port: the conduit's, or one of its listeners'. */
-export const leadsTo = (
+/**
+ * Whether the rules of a protocol are asked about a target's port: the conduit's, or one of its listeners'. Of OPC UA also
+ * where the server opens the connection: then the listener's target is the client.
+ */
+export function leadsTo(
   policy: Policy,
   { conduit, protocol }: ProtocolPlace,
-  flow: Pick<BaselineFlow, 'target' | 'port'>,
-): boolean =>
-  protocol.port === flow.port ||
-  (policy.gateway?.listeners ?? []).some(
-    ({ conduit: id, target }) =>
-      id === conduit.id && target.port === flow.port && target.address.base === parseAddress(flow.target),
+  { client, target, port }: Pick<BaselineFlow, 'target' | 'port'> & { client?: string },
+): boolean {
+  if (protocol.port === port) return true
+  const [server, asking] = [parseAddress(target), client === undefined ? null : parseAddress(client)]
+  const reversed =
+    protocol.kind === 'opcua' && asking !== null && protocol.reverseConnect.some((block) => blockHolds(block, asking))
+  return (policy.gateway?.listeners ?? []).some(
+    ({ conduit: id, target: to }) =>
+      id === conduit.id && to.port === port && (to.address.base === server || (reversed && to.address.base === asking)),
   )
+}
 
 /** What a policy says of a flow: all of it is allowed, a deny rule stands against it, or neither. */
 export function standing(policy: Policy, flow: BaselineFlow): 'allowed' | 'denied' | 'open' {

@@ -168,7 +168,7 @@ const isSettled = (policy: Policy, { flow, opcua }: DecideItem): boolean =>
  */
 function conduitsOf(policy: Policy, { client, target, port, services }: DecideItem): string[] {
   const places = placesOf(policy, services === undefined ? 'modbus' : 'opcua').filter(
-    (place) => target === null || port === null || leadsTo(policy, place, { target, port }),
+    (place) => target === null || port === null || leadsTo(policy, place, { client, target, port }),
   )
   const has = ({ conduit, protocol }: ProtocolPlace, text: string, side: 'from' | 'to'): boolean => {
     const address = parseAddress(text)

@@ -23,6 +23,8 @@ export interface OpcUaConduit {
   urls: string[]
   /** Encrypted channels end at the gateway. */
   terminated: boolean
+  /** Clients to which servers open the connection. */
+  reverse: string[]
 }
 
 /** @param before how many conduits there are already */
@@ -35,13 +37,14 @@ export function opcuaConduitsOf(grants: readonly OpcUaGrant[], places: Places, b
     const target = places.zoneOf.get(row.target) as ProposedZone
     const key = `${client.id} ${target.id} ${row.port}`
     const id = `C${before + parts.size + 1}`
-    const none = { rules: [], modes: [], policies: [], urls: [], terminated: false }
+    const none = { rules: [], modes: [], policies: [], urls: [], terminated: false, reverse: [] }
     const part = parts.get(key) ?? { id, client, target, port: row.port, ...none }
     parts.set(key, part)
     const terms = termsOf(grant)
     const like = part.rules.find(({ grants: [one] }) => one.row.client === row.client && termsOf(one) === terms)
     if (like !== undefined) like.grants.push(grant)
     else part.rules.push({ name: '', grants: [grant] })
+    if (row.reversed > 0) part.reverse = [...new Set([...part.reverse, row.client])].sort()
     part.terminated ||= isTerminated(row)
     // What a channel carries that stays encrypted cannot be held to a rule by service: it is for a person to decide.
     const open = row.channels.filter(({ mode }) => mode !== 'SignAndEncrypt' || isTerminated(row))
@@ -144,6 +147,7 @@ export function opcuaConduitNode(one: OpcUaConduit, nameOf: (address: string) =>
           security_modes: one.modes,
           security_policies: one.policies,
           ...(one.urls.length > 0 ? { endpoint_urls: one.urls } : {}),
+          ...(one.reverse.length > 0 ? { reverse_connect: one.reverse.map(nameOf) } : {}),
         },
       },
     ],

@@ -168,6 +168,8 @@ export class OpcUaPair {
   readonly target: bigint
   readonly port: number
   opened = 0
+  /** Of these, by the server. */
+  reversed = 0
   responses = 0
   faults = 0
   readonly channels = new Map<string, ChannelEntry>()
@@ -204,6 +206,7 @@ export class OpcUaPair {
       target: formatAddress(this.target),
       port: this.port,
       opened: this.opened,
+      reversed: this.reversed,
       responses: this.responses,
       faults: this.faults,
       channels: [...this.channels.values()].map((one) => ({ ...one })),
@@ -217,7 +220,7 @@ export class OpcUaPair {
 
   /** Begins the counts anew; kinds of channels and URLs stay. */
   forget(): void {
-    this.opened = this.responses = this.faults = this.garbage = this.gapBytes = 0
+    this.opened = this.reversed = this.responses = this.faults = this.garbage = this.gapBytes = 0
     for (const one of this.channels.values()) one.opened = one.requests = 0
     this.span.forget()
     this.stirred = false

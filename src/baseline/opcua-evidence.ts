@@ -26,7 +26,7 @@ export function opcuaFromEvidence(sightings: Sightings, seen: readonly Sighting[
         opened: [...(channels?.kinds.values() ?? [])].reduce((sum, one) => sum + one.opened, 0),
       },
       services: Object.fromEntries([...services].map(([name, some]) => [name, serviceOf(name, some)])),
-      ...{ responses: 0, faults: 0, garbage: 0, gapBytes: 0 },
+      ...{ reversed: 0, responses: 0, faults: 0, garbage: 0, gapBytes: 0 },
       channels: [...(channels?.kinds.values() ?? [])],
       endpoint_urls: [...(channels?.urls ?? [])],
       first: iso(Math.min(...own.map((one) => one.first))),

@@ -54,6 +54,17 @@ export class OpcUaGatherer {
     return new OpcUaTrack(this, pair, whole)
   }
 
+  /** A connection was opened by its server. @returns the pair that it belongs to */
+  reverse(pair: OpcUaPair): OpcUaPair {
+    const other = this.pairOf(pair.target, pair.client, pair.port)
+    if (other === null) return pair
+    pair.opened = Math.max(0, pair.opened - 1)
+    other.opened++
+    other.reversed++
+    this.seen(other)
+    return other
+  }
+
   private pairOf(client: bigint, target: bigint, port: number): OpcUaPair | null {
     const key = `${client} ${target} ${port}`
     const known = this.pairs.get(key)
@@ -115,7 +126,9 @@ export class OpcUaGatherer {
         }
         pair.stirredServices.shift()
       }
-      shares.push({ ...pair.row(), services })
+      // All connections of it may have turned out to be its other end's.
+      if (pair.opened + pair.gapBytes + pair.garbage > 0 || Object.keys(services).length > 0)
+        shares.push({ ...pair.row(), services })
       const rest = pair.stirredServices.length > 0
       pair.forget()
       if (rest) {

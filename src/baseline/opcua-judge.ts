@@ -39,6 +39,9 @@ const NOWHERE: TermsOf = {
   serverCertificates: null,
 }
 
+/** No rule for a client and a server. */
+const NOBODY = new PairRules([], new Set(OPCUA_SECURITY_MODES))
+
 /** What a judge keeps with a connection. */
 export class OpcUaCase {
   readonly line: Line | null
@@ -121,8 +124,10 @@ export class OpcUaJudge {
   }
 
   open(flow: Flow): OpcUaCase {
-    const [line, pair] = this.find(flow)
-    const one = new OpcUaCase(line, pair.allows)
+    const reversed = this.reversed(flow)
+    const [line, pair] = reversed === null ? this.find(flow) : [reversed.line, NOBODY]
+    const reverse = reversed?.pair ?? null
+    const one = new OpcUaCase(line, pair.allows || reverse !== null)
     if (!flow.handshake) return one
     const nothing = (): void => {}
     const host: OpcUaHost = {
@@ -135,7 +140,7 @@ export class OpcUaJudge {
       reportOpcUa: (report) => this.onReport(report, one, flow, this.us),
       answeredOpcUa: nothing,
     }
-    one.session = new InspectSession(host, this.clock, line?.terms ?? this.nowhere, { pair, reverse: null }, null)
+    one.session = new InspectSession(host, this.clock, line?.terms ?? this.nowhere, { pair, reverse }, null)
     return one
   }
 
@@ -172,6 +177,22 @@ export class OpcUaJudge {
       responses: sum(requests, requests + VERDICTS, false),
       responsesWouldDeny: sum(requests, requests + VERDICTS, true),
     }
+  }
+
+  /** What rules say of a connection that a server opens: to a client to which a conduit lets it, where no rule is for the other way. */
+  private reversed({ clientAddress, targetAddress, targetPort }: Flow): { line: Line; pair: PairRules } | null {
+    for (const line of this.lines) {
+      const { conduit, protocol } = line
+      if (!holds(protocol.reverseConnect, targetAddress)) continue
+      const listens = (this.policy.gateway?.listeners ?? []).some(
+        ({ conduit: id, target }) =>
+          id === conduit.id && target.port === targetPort && target.address.base === targetAddress,
+      )
+      if (protocol.port !== targetPort && !listens) continue
+      const pair = this.pair(line, targetAddress, clientAddress)
+      if (pair !== null && this.pair(line, clientAddress, targetAddress) === null) return { line, pair }
+    }
+    return null
   }
 
   private find(flow: Flow): [Line | null, PairRules] {

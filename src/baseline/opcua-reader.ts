@@ -153,6 +153,8 @@ export class OpcUaReader {
   private told = false
   /** Bytes of a message's signature; -1: not known. */
   private signature = -1
+  /** The server has opened the connection. */
+  private reversed = false
   /** Behind an intermediate chunk the next is the message's as well. */
   private upOpen = false
   private downOpen = false
@@ -180,8 +182,9 @@ export class OpcUaReader {
     this.lost(fromClient)
   }
 
-  /** The chunk under way will not be seen to its end. */
-  lost(fromClient: boolean): void {
+  /** The chunk under way will not be seen to its end. @param up from whoever opened the connection */
+  lost(up: boolean): void {
+    const fromClient = up !== this.reversed
     this.track.drop(fromClient)
     if (fromClient) this.upOpen = false
     else this.downOpen = false
@@ -194,8 +197,14 @@ export class OpcUaReader {
   }
 
   /** The head of a chunk of `size` bytes, or all of it: `buf[at…end)`. */
-  chunk(fromClient: boolean, buf: Uint8Array, at: number, end: number, size: number): void {
+  chunk(up: boolean, buf: Uint8Array, at: number, end: number, size: number): void {
     const type = messageType(buf, at)
+    if (type === MESSAGE.RHE && up && !this.reversed) {
+      this.reversed = true
+      this.track.reverse()
+      return
+    }
+    const fromClient = up !== this.reversed
     this.setBody(fromClient, 0)
     if (type === MESSAGE.HEL) {
       const hello = readHello(buf, at, end)
@@ -206,7 +215,8 @@ export class OpcUaReader {
   }
 
   /** Further bytes of the chunk under way. */
-  more(fromClient: boolean, buf: Uint8Array, from: number, to: number): void {
+  more(up: boolean, buf: Uint8Array, from: number, to: number): void {
+    const fromClient = up !== this.reversed
     const left = fromClient ? this.upBody : this.downBody
     if (left === 0) return
     const step = Math.min(left, to - from)

@@ -52,7 +52,7 @@ class Assembly {
 }
 
 export class OpcUaTrack implements OpcUaWitness {
-  readonly pair: OpcUaPair
+  pair: OpcUaPair
   private readonly gatherer: OpcUaGatherer
   private readonly reader: OpcUaReader
   private readonly outstanding = new Outstanding(MAX_OUTSTANDING)
@@ -137,6 +137,11 @@ export class OpcUaTrack implements OpcUaWitness {
 
   garbage(bytes: number): void {
     this.pair.garbage += bytes
+  }
+
+  /** It is the server that has opened the connection (OPC 10000-6 §7.1.3): it asks for nothing, and the other end does. */
+  reverse(): void {
+    this.pair = this.gatherer.reverse(this.pair)
   }
 
   /** A request of which nothing more is looked at. @param name of its service */

@@ -173,7 +173,16 @@ conduits:
     ...more,
   })
   const row = {
-    ...{ client: '10.30.1.20', target: '10.20.1.5', port: 4840, opened: 1, responses: 0, faults: 0, channels: [] },
+    ...{
+      client: '10.30.1.20',
+      target: '10.20.1.5',
+      port: 4840,
+      opened: 1,
+      reversed: 0,
+      responses: 0,
+      faults: 0,
+      channels: [],
+    },
     ...{ endpoint_urls: [], garbage: 0, gapBytes: 0, first, last },
     services: {
       OpenSecureChannel: service([]),

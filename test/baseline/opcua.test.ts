@@ -251,9 +251,9 @@ const [SETPOINT, RARE, LONG] = [tag('Setpoint'), tag('Rare'), stringNode(2, 'x'.
 const [LINE, ACK, RESET] = [stringNode(2, 'Line1'), stringNode(2, 'Ack'), stringNode(2, 'Reset')]
 
 /** A capture of what `work` asks. */
-function session(work: (client: OpcUaClient) => void): string {
+function session(work: (client: OpcUaClient) => void, reverse = false): string {
   const packets: Packet[] = []
-  const client = new OpcUaClient(packets)
+  const client = new OpcUaClient(packets, undefined, undefined, reverse)
   client.ask('CreateSession', Buffer.alloc(0)).ask('ActivateSession', Buffer.alloc(0))
   work(client)
   client.close()
@@ -440,6 +440,32 @@ conduits:
     ['Write of ns=3;i=9 = 5, seen once in all'],
     'what was not chosen stays open',
   )
+})
+
+t.test('reverse connect: who asks is the client, whoever opened the connection', async (t) => {
+  const file = session((client) => {
+    for (let i = 0; i < 12; i++) client.ask('Write', writeBody([SETPOINT], i)).ask('Read', readBody([RARE]))
+    client.ask('Write', writeBody([RARE]))
+  }, true)
+  const baseline = await learn(file)
+  t.equal(baseline.opcua.length, 1)
+  t.match(baseline.opcua, [
+    { client: '10.30.1.20', target: '10.20.1.5', port: 4840, opened: 1, reversed: 1, garbage: 0 },
+  ])
+  t.match(baseline.opcua[0].services, { Write: { requests: 13, responses: 13 }, Read: { requests: 12, responses: 12 } })
+  const { text, decide } = draftPolicy(baseline)
+  t.match(text, /reverse_connect:\n +- HMI-01\n/)
+  const { groups, counts } = (await replay(policyOf(text), file)).result()
+  t.match(
+    groups.filter((one) => one.verdict === 'denied'),
+    [{ service: 'Write', node: 'ns=2;s=Line1.Rare', count: 1 }],
+  )
+  t.equal(counts.allowed, 29)
+  t.strictSame(
+    decide.map((one) => one.kind),
+    ['rare-write'],
+  )
+  t.equal(patchPolicy(text, policyOf(text), baseline, DRAFT_DEFAULTS).text, text, 'nothing is left to add')
 })
 
 t.test('learned from evidence: what its events hold, and what they do not is said', async (t) => {

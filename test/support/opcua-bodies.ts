@@ -1,6 +1,6 @@
 /** Bodies of requests that name nodes, behind their headers (OPC 10000-4 §5); and a client that sends them in clear. */
 import { REQUEST, RESPONSE } from '../../src/protocols/opcua/services.ts'
-import { acknowledge, hello, openedNone, openNone, request, response, string } from './opcua.ts'
+import { acknowledge, hello, openedNone, openNone, request, response, reverseHello, string } from './opcua.ts'
 import { Connection, type Packet } from './traffic.ts'
 
 export const stringNode = (namespace: number, text: string): Buffer =>
@@ -48,20 +48,28 @@ export const nodesBody = (nodes: Buffer[]): Buffer => Buffer.concat([count(nodes
 /** One client, on a channel of the policy None: each request is answered at once. */
 export class OpcUaClient {
   private readonly connection: Connection
+  private readonly client: boolean
   private sequence = 51
   private answered = 51
 
-  constructor(packets: Packet[], client = '10.30.1.20', target = '10.20.1.5', us = 1.7e15, port = 41_000) {
-    this.connection = new Connection(packets, { host: client, port }, { host: target, port: 4840 }, us).open()
-    this.connection.bytes(true, hello()).bytes(false, acknowledge())
-    this.connection.bytes(true, openNone(51, 1)).bytes(false, openedNone(51, 1, 7, 1))
+  /** @param reverse the server opens the connection, to port 4840 of the client */
+  constructor(packets: Packet[], client = '10.30.1.20', target = '10.20.1.5', reverse = false) {
+    this.client = !reverse
+    const [from, to] = reverse ? [target, client] : [client, target]
+    this.connection = new Connection(packets, { host: from, port: 41_000 }, { host: to, port: 4840 }, 1.7e15).open()
+    if (reverse) this.connection.bytes(true, reverseHello())
+    this.connection.bytes(this.client, hello()).bytes(!this.client, acknowledge())
+    this.connection.bytes(this.client, openNone(51, 1)).bytes(!this.client, openedNone(51, 1, 7, 1))
   }
 
   /** @param results what stands in the response behind its header */
   ask(service: keyof typeof REQUEST, body: Buffer, results: Buffer = count(0)): this {
     const id = ++this.sequence
-    this.connection.bytes(true, request(REQUEST[service], { sequence: id, request: id }, body))
-    this.connection.bytes(false, response(RESPONSE[service], { sequence: ++this.answered, request: id }, results))
+    this.connection.bytes(this.client, request(REQUEST[service], { sequence: id, request: id }, body))
+    this.connection.bytes(
+      !this.client,
+      response(RESPONSE[service], { sequence: ++this.answered, request: id }, results),
+    )
     return this
   }
 
