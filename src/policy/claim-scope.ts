@@ -1,7 +1,8 @@
 /** What a claim of the document speaks of, and what the document has there: rules, limits, modes, each with its line. */
 import { isWrite } from '../protocols/modbus/function-codes.ts'
 import { blocksOverlap, blockWithin } from './address.ts'
-import { covers, parseDirection } from './direction.ts'
+import { deniedFunction, deniedService } from './denied.ts'
+import { parseDirection } from './direction.ts'
 import type { Path, SourceDocument } from './document.ts'
 import { show } from './findings.ts'
 import type {
@@ -93,25 +94,15 @@ const changes = (rule: Rule): boolean =>
 
 /** Whether deny rules take all the writing that `rule` allows from clients at `from`. */
 export function deniesWriting(protocol: Inspected, rule: Rule, from: readonly AddressBlock[]): boolean {
-  if (from.length === 0) return false
-  const reaches = (deny: Rule): boolean =>
-    deny.action === 'deny' &&
-    deny.mode === null &&
-    from.every((block) => blockWithin(block, deny.from)) &&
-    rule.to.every((block) => blockWithin(block, deny.to))
   if (protocol.kind === 'modbus' && 'functions' in rule) {
-    const denies = protocol.rules.filter((one) => reaches(one) && one.unitIds === null && one.addresses === null)
     return rule.functions
       .filter((selector) => isWrite(selector.code))
-      .every((selector) => denies.some((deny) => covers(deny.functions, selector)))
+      .every((selector) => deniedFunction(protocol.rules, { ...rule, from }, selector))
   }
   if (protocol.kind !== 'opcua' || !('services' in rule)) return false
-  const denies = protocol.rules.filter(
-    (one) => reaches(one) && [one.nodes, one.attributes, one.methods, one.certificates].every((each) => each === null),
-  )
   return rule.services
     .filter((service) => CHANGING_SERVICES.has(service))
-    .every((service) => denies.some((deny) => deny.services.includes(service)))
+    .every((service) => deniedService(protocol.rules, { ...rule, from }, service))
 }
 
 /** Zones that clients of a rule may be in. Addresses that nobody knows may be of any zone whose addresses nobody knows. */

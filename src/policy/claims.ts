@@ -17,6 +17,7 @@ import {
   type Scope,
   targetZones,
 } from './claim-scope.ts'
+import { deniedFunction, deniedService } from './denied.ts'
 import { covers, type Direction, parseDirection } from './direction.ts'
 import type { Path, SourceDocument } from './document.ts'
 import type { Conduit, ModbusRule, OpcUaRule, Policy, Position, Zone } from './model.ts'
@@ -278,9 +279,11 @@ function initiates(scope: Scope, one: Carried, direction: Direction, rule: Modbu
 function holdServices(scope: Scope, one: Carried, direction: Direction, services: readonly number[]): Outcome {
   const rules = one.protocol.kind === 'opcua' ? one.protocol.rules : []
   const crossing = rules.filter((rule) => initiates(scope, one, direction, rule))
-  const wider = crossing.find((rule) => rule.services.some((id) => !services.includes(id)))
+  const surplus = (rule: OpcUaRule): number[] =>
+    rule.services.filter((id) => !services.includes(id) && !deniedService(rules, rule, id))
+  const wider = crossing.find((rule) => surplus(rule).length > 0)
   if (wider === undefined) return byRules(scope, one, crossing, 'they allow no other service')
-  const names = wider.services.filter((id) => !services.includes(id)).map((id) => serviceOf(id)?.name ?? String(id))
+  const names = surplus(wider).map((id) => serviceOf(id)?.name ?? String(id))
   const detail = `rule "${wider.name}" allows ${names.slice(0, 8).join(', ')}${names.length > 8 ? ', …' : ''} as well`
   return { status: 'contradicted', by: `rule "${wider.name}"`, detail, places: [rulePlace(wider)] }
 }
@@ -301,9 +304,13 @@ function holdFunctions(
     }
   }
   const crossing = protocol.rules.filter((rule) => initiates(scope, one, direction, rule))
-  const wider = crossing.find((rule) => rule.functions.some((selector) => !covers(functions, selector)))
+  const surplus = (rule: ModbusRule): number[] =>
+    rule.functions
+      .filter((selector) => !covers(functions, selector) && !deniedFunction(protocol.rules, rule, selector))
+      .map(({ code }) => code)
+  const wider = crossing.find((rule) => surplus(rule).length > 0)
   if (wider !== undefined) {
-    const codes = wider.functions.filter((selector) => !covers(functions, selector)).map(({ code }) => code)
+    const codes = surplus(wider)
     const some = [...new Set(codes)].slice(0, 8).join(', ')
     const detail = `rule "${wider.name}" allows function codes ${some}${codes.length > 8 ? ', …' : ''} as well`
     return { status: 'contradicted', by: `rule "${wider.name}"`, detail, places: [rulePlace(wider)] }

@@ -6,25 +6,16 @@ import {
   selectorName,
 } from '../protocols/modbus/function-codes.ts'
 import type { Check } from './check.ts'
+import { deniedFunction } from './denied.ts'
 import { covers } from './direction.ts'
 import type { Path } from './document.ts'
 import { show } from './findings.ts'
 import { MODBUS_TABLES, type ModbusRule, type ModbusTable, type Range, type ValueLimit, type Zone } from './model.ts'
-import {
-  type BoundDirection,
-  bindDirection,
-  holdToDirection,
-  needAddresses,
-  noRules,
-  type RuleContext,
-  references,
-  saidBy,
-  touches,
-  within,
-} from './rule-context.ts'
+import { type BoundDirection, bindDirection, needAddresses, noRules, type RuleContext } from './rule-context.ts'
+import { buildList, holdToProse, type Written } from './rule-list.ts'
 import type { ModbusDocument, RuleDocument } from './schema.ts'
 import { isComplaint, parseRange } from './values.ts'
-import { type Reference, zoneBlocks } from './zones.ts'
+import { zoneBlocks } from './zones.ts'
 
 /** Tables that can be written (V1.1b3 §4.3). */
 const WRITABLE: readonly ModbusTable[] = ['coils', 'holding-registers']
@@ -44,22 +35,18 @@ export function buildRules(context: RuleContext, raw: ModbusDocument, path: Path
       `found ${claims}, which no rule can be held to; the rest of the direction binds`,
     )
   }
-  const names = new Map<string, number>()
-  const rules: ModbusRule[] = []
-  for (const [index, rule] of raw.rules.entries()) {
-    const at = [...path, 'rules', index]
-    if (typeof rule !== 'object' || rule === null) continue
-    const built = buildRule(context, rule, index, at, direction)
-    const before = names.get(built.name)
-    if (before !== undefined) {
-      const message = `found rule name ${show(built.name)} twice (also rule ${before + 1}), expected names that are unique`
-      context.check.error([...at, 'name'], 'duplicate-name', message)
-    }
-    names.set(built.name, index)
-    rules.push(built)
-  }
-  if (raw.rules.length === 0) {
-    context.check.warn([...path, 'rules'], 'no-rules', 'found no rule: every request is denied')
+  const built = buildList(context, raw.rules, [...path, 'rules'], (written) => buildRule(context.check, written))
+  const rules = built.map(({ rule }) => rule)
+  if (direction === null) return rules
+  for (const { rule, written } of built) {
+    const wider = rule.functions.filter(
+      (selector) =>
+        direction.functions !== null &&
+        !covers(direction.functions, selector) &&
+        !deniedFunction(rules, rule, selector),
+    )
+    const names = wider.map((one) => `${selectorName(one)} (${one.code})`)
+    holdToProse(context, written, direction, 'functions', names)
   }
   return rules
 }
@@ -100,38 +87,17 @@ function fromProse(context: RuleContext, direction: BoundDirection): ModbusRule[
   }))
 }
 
-function buildRule(
-  context: RuleContext,
-  raw: RuleDocument,
-  index: number,
-  path: Path,
-  direction: BoundDirection | null,
-): ModbusRule {
-  const { check } = context
-  // A rule with one bad key is still read for the rest: all that is wrong is said at once.
-  raw = check.soundPart(raw, path)
-  const action = raw.action ?? 'allow'
-  const from = references(context, raw.from ?? [], [...path, 'from'])
-  const to = references(context, raw.to ?? [], [...path, 'to'])
-  const functions = buildFunctions(check, raw, action, path)
+function buildRule(check: Check, { raw, path, head }: Written<RuleDocument>): ModbusRule {
   const addresses = buildAddresses(raw)
-  const rule: ModbusRule = {
-    name: raw.name ?? `rule-${index + 1}`,
-    action,
-    from: from.flatMap((one) => one.blocks),
-    to: to.flatMap((one) => one.blocks),
+  return {
+    ...head,
     unitIds: raw.unit_ids === undefined ? null : raw.unit_ids.map((one) => parseRange(one, 0, 255, '') as Range),
-    functions,
+    functions: buildFunctions(check, raw, head.action, path),
     addresses,
-    values: buildValues(check, raw, action, addresses, path),
+    values: buildValues(check, raw, head.action, addresses, path),
     onDeny: raw.on_deny ?? null,
-    mode: raw.mode ?? null,
     tolerate: [...new Set(raw.tolerate ?? [])],
-    fromProse: false,
-    position: check.source.position(path),
   }
-  if (direction !== null && action === 'allow') holdToProse(context, rule, raw, from, to, path, direction)
-  return rule
 }
 
 function buildFunctions(check: Check, raw: RuleDocument, action: 'allow' | 'deny', path: Path): FunctionSelector[] {
@@ -232,29 +198,4 @@ function buildValues(
     tables[table] = seen
   }
   return tables
-}
-
-/** A rule may not allow more than the direction says (the prose of the zone document is binding). */
-function holdToProse(
-  { check }: RuleContext,
-  rule: ModbusRule,
-  raw: RuleDocument,
-  from: readonly Reference[],
-  to: readonly Reference[],
-  path: Path,
-  direction: BoundDirection,
-): void {
-  const initiates = from.some((one) => touches(one, direction.from) && !within(one, direction.to))
-  holdToDirection(check, from, to, path, direction)
-  // Clients in the responder's own zone cross no boundary; the prose does not speak of them.
-  if (direction.functions === null || raw.functions === undefined || !(initiates || direction.both)) return
-  const wider = rule.functions.filter((selector) => !covers(direction.functions as FunctionSelector[], selector))
-  if (wider.length === 0) return
-  const names = wider.slice(0, 4).map((one) => `${selectorName(one)} (${one.code})`)
-  const more = wider.length > 4 ? ` and ${wider.length - 4} more` : ''
-  check.error(
-    [...path, 'functions'],
-    'wider-than-direction',
-    `found ${names.join(', ')}${more}, expected no more than the direction says: ${saidBy(check, direction)}`,
-  )
 }

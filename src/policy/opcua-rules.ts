@@ -2,6 +2,7 @@
 import { READ_ONLY_GROUPS, REQUEST, type ServiceGroup, serviceOf, servicesIn } from '../protocols/opcua/services.ts'
 import { blocksOverlap } from './address.ts'
 import type { Check } from './check.ts'
+import { deniedService } from './denied.ts'
 import type { Path } from './document.ts'
 import { show } from './findings.ts'
 import type { MethodPattern, NodePattern, NodeValueLimit, OpcUaProtocol, OpcUaRule, Zone } from './model.ts'
@@ -13,21 +14,11 @@ import {
   parseService,
   parseThumbprint,
 } from './opcua-notations.ts'
-import {
-  type BoundDirection,
-  bindDirection,
-  holdToDirection,
-  needAddresses,
-  noRules,
-  type RuleContext,
-  references,
-  saidBy,
-  touches,
-  within,
-} from './rule-context.ts'
+import { type BoundDirection, bindDirection, needAddresses, noRules, type RuleContext } from './rule-context.ts'
+import { buildList, holdToProse, type Written } from './rule-list.ts'
 import type { OpcUaDocument, OpcUaRuleDocument } from './schema.ts'
 import { type Complaint, isComplaint } from './values.ts'
-import { type Reference, zoneBlocks } from './zones.ts'
+import { zoneBlocks } from './zones.ts'
 
 /** What the channels of the protocol may be like, as far as rules have to be held to it. */
 export type ChannelTerms = Pick<OpcUaProtocol, 'handling' | 'securityModes' | 'securityPolicies'>
@@ -73,23 +64,26 @@ export function buildOpcUaRules(
     const message = `found ${said}, which no rule can be held to; the rest of the direction binds`
     context.check.warn(direction.path, 'prose-not-enforced', message)
   }
-  const names = new Map<string, number>()
-  const rules: OpcUaRule[] = []
-  for (const [index, rule] of raw.rules.entries()) {
-    const at = [...path, 'rules', index]
-    if (typeof rule !== 'object' || rule === null) continue
-    const built = buildRule(context, rule, index, at, channel, direction)
-    const before = names.get(built.name)
-    if (before !== undefined) {
-      const message = `found rule name ${show(built.name)} twice (also rule ${before + 1}), expected names that are unique`
-      context.check.error([...at, 'name'], 'duplicate-name', message)
+  const built = buildList(context, raw.rules, [...path, 'rules'], (written) =>
+    buildRule(context.check, written, channel),
+  )
+  const rules = built.map(({ rule }) => rule)
+  if (direction !== null) {
+    for (const { rule, written } of built) {
+      const wider = rule.services.filter(
+        (service) =>
+          direction.services !== null && !direction.services.includes(service) && !deniedService(rules, rule, service),
+      )
+      holdToProse(
+        context,
+        written,
+        direction,
+        'services',
+        wider.map((one) => serviceOf(one)?.name ?? String(one)),
+      )
     }
-    names.set(built.name, index)
-    rules.push(built)
   }
   holdAliases(context.check, rules, raw.rules, channel, path)
-  if (raw.rules.length === 0)
-    context.check.warn([...path, 'rules'], 'no-rules', 'found no rule: every request is denied')
   return rules
 }
 
@@ -164,39 +158,19 @@ const blind = ({ handling, securityModes }: ChannelTerms): boolean =>
 
 const MEND = 'expected `handling: terminate`, or `security_modes` without SignAndEncrypt, or `services: [all]`'
 
-function buildRule(
-  context: RuleContext,
-  raw: OpcUaRuleDocument,
-  index: number,
-  path: Path,
-  channel: ChannelTerms,
-  direction: ServiceDirection | null,
-): OpcUaRule {
-  const { check } = context
-  // A rule with one bad key is still read for the rest: all that is wrong is said at once.
-  raw = check.soundPart(raw, path)
-  const action = raw.action ?? 'allow'
-  const from = references(context, raw.from ?? [], [...path, 'from'])
-  const to = references(context, raw.to ?? [], [...path, 'to'])
+function buildRule(check: Check, { raw, path, head }: Written<OpcUaRuleDocument>, channel: ChannelTerms): OpcUaRule {
   const rule: OpcUaRule = {
-    name: raw.name ?? `rule-${index + 1}`,
-    action,
-    from: from.flatMap((one) => one.blocks),
-    to: to.flatMap((one) => one.blocks),
-    services: buildServices(check, raw, action, path),
+    ...head,
+    services: buildServices(check, raw, head.action, path),
     nodes: parsed<NodePattern>(raw.nodes, parseNodePattern),
     attributes: parsed<number>(raw.attributes, parseAttribute)?.sort((a, b) => a - b) ?? null,
-    values: buildValues(check, raw, action, path),
+    values: buildValues(check, raw, head.action, path),
     methods: parsed<MethodPattern[]>(raw.methods, parseMethod)?.flat() ?? null,
     securityMode: raw.security_mode ?? null,
     securityPolicies: raw.security_policies ?? null,
     certificates: parsed<string>(raw.certificates, parseThumbprint),
-    mode: raw.mode ?? null,
-    fromProse: false,
-    position: check.source.position(path),
   }
   holdToChannel(check, rule, raw, channel, path)
-  if (direction !== null && action === 'allow') holdToProse(context, rule, raw, from, to, path, direction)
   return rule
 }
 
@@ -296,26 +270,4 @@ function holdAliases(
       check.error([...path, 'rules', index, 'services'], 'not-enforceable', message)
     }
   }
-}
-
-/** A rule may not allow more than the direction says (the prose of the zone document is binding). */
-function holdToProse(
-  { check }: RuleContext,
-  rule: OpcUaRule,
-  raw: OpcUaRuleDocument,
-  from: readonly Reference[],
-  to: readonly Reference[],
-  path: Path,
-  direction: ServiceDirection,
-): void {
-  const initiates = from.some((one) => touches(one, direction.from) && !within(one, direction.to))
-  holdToDirection(check, from, to, path, direction)
-  // Clients in the responder's own zone cross no boundary; the prose does not speak of them.
-  if (direction.services === null || raw.services === undefined || !(initiates || direction.both)) return
-  const wider = rule.services.filter((service) => !direction.services?.includes(service))
-  if (wider.length === 0) return
-  const names = wider.slice(0, 4).map((one) => serviceOf(one)?.name)
-  const more = wider.length > 4 ? ` and ${wider.length - 4} more` : ''
-  const message = `found ${names.join(', ')}${more}, expected no more than the direction says: ${saidBy(check, direction)}`
-  check.error([...path, 'services'], 'wider-than-direction', message)
 }

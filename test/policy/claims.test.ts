@@ -546,6 +546,81 @@ t.test('a contradiction is an error at its line, which names the other line', as
   )
 })
 
+t.test('what a deny rule takes away whole is not allowed: neither a direction nor a claim is against it', async (t) => {
+  const all = { ...RULE, name: 'all', functions: ['all'] }
+  const denies = { name: 'no more', action: 'deny', from: ['Z3'], to: ['Z2'] }
+  const of = (...rules: object[]) =>
+    load({ modbus: { ...MODBUS, direction: 'Z3 -> Z2 (FC 3 only)', rules, limits: LIMITS } })
+  const told = ({ findings }: ReturnType<typeof load>) =>
+    findings.filter(({ severity }) => severity === 'error').map(({ id, message }) => [id, message] as const)
+  const wide = { ...RULE, name: 'wide', functions: ['read-holding-registers', 6, 16] }
+  const writes = [6, 16]
+  const held = of(wide, { ...denies, functions: writes })
+  t.same(told(held), [])
+  t.match(
+    held.claims.filter(({ part }) => part === 'FC 3 only'),
+    [{ status: 'enforced-here' }],
+  )
+  t.match(told(of(wide)), [
+    ['wider-than-direction', /found write-single-register \(6\), write-multiple-registers \(16\)/],
+  ])
+  const cases: [string, object, RegExp?][] = [
+    ['one of two', { ...denies, functions: [16] }, /found write-single-register \(6\), expected/],
+    ['another client', { ...denies, from: ['10.30.1.21'], functions: writes }],
+    ['other targets', { ...denies, to: ['EWS-01'], functions: writes }],
+    ['some units', { ...denies, unit_ids: ['1-9'], functions: writes }],
+    ['some addresses', { ...denies, addresses: { 'holding-registers': ['0-99'] }, functions: writes }],
+    ['it watches only', { ...denies, mode: 'monitor', functions: writes }],
+  ]
+  for (const [what, deny, message = /found write-single-register/] of cases) {
+    t.match(told(of(wide, deny)), [['wider-than-direction', message]], what)
+  }
+  t.same(told(of(wide, { ...denies, from: ['10.30.1.20/32'], functions: writes })), [], 'the clients that the rule has')
+  const units = of({ ...wide, unit_ids: ['2-5'] }, { ...denies, unit_ids: ['1-9'], functions: writes })
+  t.same(told(units), [], 'the units that the rule has')
+  t.match(told(of(all, { ...denies, functions: ['write', 'diagnostics'] })), [
+    ['wider-than-direction', /expected no more/],
+  ])
+
+  const ua = { name: 'ua', from: ['HIST-01'], to: ['PLC-01'], services: ['read', 'write', 'method'] }
+  const opcua = (...rules: object[]) =>
+    load({
+      modbus: null,
+      protocols: [
+        { protocol: 'OPC UA', direction: 'Z3 -> Z2 (read only)', rules, opcua: { security_modes: ['Sign'] } },
+      ],
+      mode: 'monitor',
+    })
+  const changes = { ...denies, services: ['write', 'method'] }
+  t.same(told(opcua(ua, changes)), [])
+  t.match(
+    opcua(ua, changes).claims.filter(({ part }) => part === 'read only'),
+    [{ status: 'not-enforced' }],
+    'not contradicted',
+  )
+  t.match(told(opcua(ua)), [['wider-than-direction', /found Write, Call, expected/]])
+  for (const more of [
+    { nodes: ['ns=2;i=1'] },
+    { attributes: ['Value'] },
+    { certificates: [`AB:${'CD:'.repeat(18)}EF`] },
+    { security_mode: 'Sign' },
+    { security_policies: ['Basic256Sha256'] },
+    { mode: 'monitor' },
+    { services: ['write'] },
+  ]) {
+    t.match(told(opcua(ua, { ...changes, ...more })), [['wider-than-direction', /Call/]], JSON.stringify(more))
+  }
+  const blocked = (more: object) =>
+    load({
+      modbus: null,
+      protocols: [{ protocol: 'OPC UA', rules: [ua, { ...changes, ...more }], opcua: { security_modes: ['Sign'] } }],
+      controls: ['Block all writes from L3'],
+      mode: 'monitor',
+    }).claims[0].status
+  t.equal(blocked({}), 'not-enforced')
+  t.equal(blocked({ security_mode: 'Sign' }), 'contradicted', 'denied on some channels only')
+})
+
 t.test('the zone document of an assessment: every claim comes out, none as met that is not', async (t) => {
   const { claims, findings, policy } = loadPolicy(`${root}test/fixtures/policies/zone-document.yaml`)
   t.ok(policy !== null, 'it loads')
