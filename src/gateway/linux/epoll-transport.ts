@@ -12,6 +12,7 @@ import { TimerWheel } from '../timer-wheel.ts'
 import type { Transport } from '../transport.ts'
 import type { Descriptors } from './descriptors.ts'
 import { EpollConnection } from './epoll-connection.ts'
+import { EventOrder } from './event-order.ts'
 import { Outbox } from './outbox.ts'
 import { EPOLLIN, ERRNO, SyscallError, Syscalls } from './syscalls.ts'
 
@@ -27,6 +28,7 @@ export class EpollTransport implements Transport {
   readonly sys: Syscalls
   readonly epoll: number
   readonly outbox: Outbox
+  private readonly order = new EventOrder()
   /** Written to by the main thread when it has sent a message. */
   readonly wakeFd: number
   private readonly shared: boolean
@@ -108,7 +110,9 @@ export class EpollTransport implements Transport {
       const count = sys.wait(this.epoll, this.patience())
       plane.clock.read()
       this.turn = (this.turn + 1) | 0
-      for (let i = 0; i < count; i++) {
+      const order = this.order.arrange(words, count)
+      for (let n = 0; n < count; n++) {
+        const i = order === null ? n : order[n]
         const fd = words[i * 3 + 1]
         const connection = fd < this.byFd.length ? this.byFd[fd] : null
         if (connection !== null) {
