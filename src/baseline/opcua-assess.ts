@@ -3,6 +3,8 @@
  * calls that are routine, node by node), and what a person has to decide on: rare writes, changes of the address space,
  * and channels that hide what they carry.
  */
+import { parseEndpointUrl } from '../policy/opcua-notations.ts'
+import { isComplaint } from '../policy/values.ts'
 import type { ServiceClass } from '../protocols/opcua/services.ts'
 import { READ_ONLY_GROUPS, SERVICES } from '../protocols/opcua/services.ts'
 import type { DecideItem } from './assess.ts'
@@ -120,10 +122,19 @@ export function assessOpcUa(
       const why = `${plural(clear, 'request')} on channels in clear beside encrypted ones: a conduit that terminates has None for discovery alone, and would deny them`
       object('opaque', ['None'], clear, why, null)
     }
+    const bad = row.endpoint_urls.filter((url) => !isEndpointUrl(url))
+    if (bad.length > 0) {
+      const shown = bad.slice(0, 3).map((url) => JSON.stringify(url.slice(0, 64)))
+      const why = `clients asked for ${plural(bad.length, 'endpoint URL')} that are none: ${shown.join(', ')}${bad.length > 3 ? ' …' : ''}`
+      object('malformed', ['OpenSecureChannel'], bad.length, why, null)
+    }
     if (row.garbage > 0) object('malformed', [], 0, `${plural(row.garbage, 'byte')} that belong to no chunk`, null)
   }
   return { allow, decide }
 }
+
+/** Whether a rule can name an endpoint URL. */
+export const isEndpointUrl = (url: string): boolean => !isComplaint(parseEndpointUrl(url))
 
 /** Whether encrypted channels ended where the baseline was made, so that it has what they carried. */
 export const isTerminated = ({ channels, services }: BaselineOpcUa): boolean =>
@@ -183,6 +194,7 @@ export function isAboutOpcUa(
       ['encrypted', 'OpenSecureChannel', 'CloseSecureChannel'].includes(denied.service ?? '')
     )
   }
+  if (kind === 'malformed' && services.includes('OpenSecureChannel')) return denied.reason === 'security'
   if (denied.kind !== 'request' || !services.includes(denied.service ?? '')) return false
   if (kind === 'malformed') return denied.reason === 'malformed'
   const nodes = opcua?.nodes ?? null

@@ -1,7 +1,7 @@
 /** OPC UA in a draft: a conduit for each pair of zones and port, with rules by service. */
 import { OPCUA_SECURITY_MODES, OPCUA_SECURITY_POLICIES } from '../protocols/opcua/security.ts'
 import { type BaselineNode, requestsOf } from './baseline-file.ts'
-import { isTerminated, nodeName, type OpcUaGrant, valueText } from './opcua-assess.ts'
+import { isEndpointUrl, isTerminated, nodeName, type OpcUaGrant, valueText } from './opcua-assess.ts'
 import { methodText, nodePatterns } from './opcua-nodes.ts'
 import type { Places, ProposedZone } from './places.ts'
 import { plural, spanText } from './rules.ts'
@@ -54,7 +54,7 @@ export function opcuaConduitsOf(grants: readonly OpcUaGrant[], places: Places, b
     const modes = seen.map(({ mode }) => (mode === 'in clear' ? 'None' : mode))
     part.modes = known(OPCUA_SECURITY_MODES, [...part.modes, ...modes])
     part.policies = known(OPCUA_SECURITY_POLICIES, [...part.policies, ...seen.map(({ policy }) => policy)])
-    part.urls = [...new Set([...part.urls, ...row.endpoint_urls])].sort()
+    part.urls = [...new Set([...part.urls, ...row.endpoint_urls.filter(isEndpointUrl)])].sort()
   }
   for (const part of parts.values()) {
     if (part.terminated) {

@@ -19,6 +19,7 @@ import { BaselineCollector } from '../../src/baseline/baseline.ts'
 import { type BaselineFile, type BaselineOpcUa, parseBaseline } from '../../src/baseline/baseline-file.ts'
 import { DRAFT_DEFAULTS, draftPolicy } from '../../src/baseline/draft.ts'
 import { ingest } from '../../src/baseline/ingest.ts'
+import { BaselineKeeper } from '../../src/baseline/keeper.ts'
 import { LiveBaseline } from '../../src/baseline/live.ts'
 import type { OpcUaTrack } from '../../src/baseline/opcua-track.ts'
 import { checkPolicy } from '../../src/policy/load.ts'
@@ -431,6 +432,58 @@ t.test('what cannot be read is said', async (t) => {
   const rows = taken(other)
   t.match(rows, [{ channels: [{ policy: 'Basic256Sha256', mode: 'SignAndEncrypt', opened: 1 }] }])
   t.strictSame(summary(rows).Write, [1, 0, 0, 0, 0, 0, { 'ns=2;s=b  Value': 1, 'ns=2;s=c  Value': 1 }])
+})
+
+t.test('whatever comes, it keeps to its bounds, its schema, and to what a policy may say', async (t) => {
+  // A linear congruential generator: each run the same.
+  let seed = 7
+  const random = (below: number): number => {
+    seed = (Math.imul(seed, 1_103_515_245) + 12_345) >>> 0
+    return Math.floor((seed / 2 ** 32) * below)
+  }
+  const all = ['opcua-none.pcap', 'opcua-read.pcap', 'opcua-encrypted.pcap'].flatMap((name) =>
+    readTurns(fixture(name), 4840),
+  )
+  const directory = temporary(t)
+  const keeper = new BaselineKeeper(
+    directory,
+    'test',
+    () => true,
+    () => {},
+  )
+  await keeper.open()
+  const baseline = new LiveBaseline()
+  for (let round = 0; round < 400; round++) {
+    baseline.clock[0] = START + round * 1e5
+    const track = baseline.opcua.open(BigInt(random(3)), BigInt(9 + random(2)), 4840, random(2) === 0)
+    if (track === null) throw new Error('no room')
+    for (const { fromClient, payload } of all[random(all.length)]) {
+      const bytes = Uint8Array.from(payload)
+      for (let n = random(4); n > 0; n--) bytes[random(bytes.length)] ^= random(3) === 0 ? random(256) : 1 << random(8)
+      if (random(50) === 0) track.lose(fromClient, 5)
+      for (let at = 0; at < bytes.length; ) {
+        const piece = bytes.slice(at, at + 1 + random(random(4) === 0 ? 10 : 2000))
+        at += piece.length
+        track.sawBytes(random(300) === 0 ? !fromClient : fromClient, piece, 0, piece.length)
+      }
+      if (random(3) > 0) continue
+      const from = random(bytes.length)
+      const to = from + random(bytes.length - from + 1)
+      track.sawChunk(fromClient, random(9), Object.values(CHUNK)[random(3)], bytes, from, to, null)
+    }
+    track.close()
+    if (round % 40 === 0) while (baseline.stirred) keeper.take(0, baseline.take(64))
+  }
+  while (baseline.stirred) keeper.take(0, baseline.take(64))
+  await keeper.close()
+  const file = kept(directory)
+  t.ok(file.opcua.length >= 6)
+  const { text } = draftPolicy(file, DRAFT_DEFAULTS)
+  const { findings } = checkPolicy('draft.yaml', Buffer.from(text))
+  t.strictSame(
+    findings.filter((one) => one.severity === 'error'),
+    [],
+  )
 })
 
 t.test('met in the middle of a signed channel: the length of its signatures is found', async (t) => {
