@@ -60,7 +60,9 @@ export class OpcUaConnectionShadow extends OpcUaShadow {
 
   private say(event: EventInput['event'], key: string, fields: () => Omit<EventInput, 'event'>): void {
     const { plane, listener, peer } = this
-    const kind = `${event} ${listener.conduit.conduit.id} ${peer.text} ${listener.key} ${key}`
+    // What another candidate has said is not this one's.
+    const which = `${this.shadow.sha256} ${listener.conduit.conduit.id}`
+    const kind = `${event} ${which} ${peer.text} ${listener.key} ${key}`
     plane.storm.say(kind, plane.wallMs(), () => ({
       event,
       ...plane.pairFields(listener, peer),

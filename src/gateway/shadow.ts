@@ -26,7 +26,7 @@ export function compareAdmission(plane: DataPlane, listener: ListenerPlan, peer:
   cells[bases.shadowConnections + comparedCell(reason, candidate)]++
   if ((reason === REASON.allow) === (candidate === REASON.allow)) return
   const event = reason === REASON.allow ? 'shadow.would_deny' : 'shadow.would_allow'
-  plane.storm.say(`${event} ${listener.key} ${peer.text}`, plane.wallMs(), () => ({
+  plane.storm.say(`${event} ${shadow.sha256} ${listener.key} ${peer.text}`, plane.wallMs(), () => ({
     event,
     ...plane.pairFields(listener, peer),
     reason: REASONS[reason === REASON.allow ? candidate : reason],
@@ -105,7 +105,9 @@ export class ConnectionShadow implements Shadow {
     if (this.said !== null && key === this.saidKey && plane.storm.again(this.said, plane.wallMs())) return
     const denied = cell < WOULD_DENY
     const event = denied ? 'shadow.would_deny' : 'shadow.would_allow'
-    const kind = `${event} ${listener.conduit.conduit.id} ${peer.text} ${listener.key} ${code} ${cell}`
+    // What another candidate has said is not this one's.
+    const which = `${this.shadow.sha256} ${listener.conduit.conduit.id}`
+    const kind = `${event} ${which} ${peer.text} ${listener.key} ${code} ${cell}`
     this.said = plane.storm.say(kind, plane.wallMs(), (): EventInput => {
       return {
         event,

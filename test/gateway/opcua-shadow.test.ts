@@ -308,41 +308,117 @@ for (const io of TRANSPORTS) {
   )
 }
 
-t.test('monitor mode; a candidate whose listener is of another handling, or is not there', async (t) => {
-  const site = await siteOf(t, TRANSPORTS[0])
-  const all = allows('all', ['all'])
-  const inForce: Terms = {
-    mode: 'monitor',
-    inspect: { rules: [reads()], opcua: { security_modes: ['None'] } },
-    terminate: { rules: [all], opcua: {} },
-  }
-  const headgate = await start(t, site, inForce, {
-    ...inForce,
-    inspect: { rules: [reads(), allows('writes', ['write'])], opcua: { security_modes: ['None'] } },
-    terminate: { rules: [all], opcua: { handling: 'inspect', certificates: undefined } },
-  })
-  const url = `opc.tcp://127.0.0.1:${site.inspect}`
-  await withSession(await connect(t, { policy: 'None', mode: 'None' }), url, async (session) => {
-    t.equal(await session.write({ ...value('Setpoint'), ...double(50) }), StatusCodes.Good, 'it only monitors')
-  })
-  await told(headgate, 'INSPECT', 1)
-  t.same(differences(headgate, 'INSPECT').map(brief), [`allow service Write ${node('Setpoint')} Value`])
-  // The candidate would see nothing but the channel, and allow all of it.
-  const terminated = `opc.tcp://127.0.0.1:${site.terminate}`
-  await withSession(await connect(t, { endpointMustExist: true }), terminated, async (session) => {
-    t.equal((await session.read(value('Setpoint'))).statusCode, StatusCodes.Good)
-  })
-  t.same(differences(headgate, 'TERMINATE'), [])
+t.test(
+  'monitor mode; rates; a candidate whose listener is of another handling or protocol, or is not there',
+  async (t) => {
+    const site = await siteOf(t, TRANSPORTS[0])
+    const all = allows('all', ['all'])
+    const inForce: Terms = {
+      mode: 'monitor',
+      inspect: { rules: [reads()], opcua: { security_modes: ['None'] } },
+      terminate: { rules: [all], opcua: {} },
+    }
+    const headgate = await start(t, site, inForce, {
+      ...inForce,
+      inspect: { rules: [reads(), allows('writes', ['write'])], opcua: { security_modes: ['None'] } },
+      terminate: { rules: [all], opcua: { handling: 'inspect', certificates: undefined } },
+    })
+    const url = `opc.tcp://127.0.0.1:${site.inspect}`
+    await withSession(await connect(t, { policy: 'None', mode: 'None' }), url, async (session) => {
+      t.equal(await session.write({ ...value('Setpoint'), ...double(50) }), StatusCodes.Good, 'it only monitors')
+    })
+    await told(headgate, 'INSPECT', 1)
+    t.same(differences(headgate, 'INSPECT').map(brief), [`allow service Write ${node('Setpoint')} Value`])
+    // The candidate would see nothing but the channel, and allow all of it.
+    const terminated = `opc.tcp://127.0.0.1:${site.terminate}`
+    await withSession(await connect(t, { endpointMustExist: true }), terminated, async (session) => {
+      t.equal((await session.read(value('Setpoint'))).statusCode, StatusCodes.Good)
+    })
+    t.same(differences(headgate, 'TERMINATE'), [])
 
-  const from = headgate.events.length
-  writeFileSync(join(site.directory, 'candidate.yaml'), textOf(site, { ...inForce, inspectPort: await freePort() }))
-  await headgate.hangUp()
-  await headgate.event('shadow.loaded', from)
-  await withSession(await connect(t, { policy: 'None', mode: 'None' }), url, async (session) => {
-    t.equal((await session.read(value('Setpoint'))).statusCode, StatusCodes.Good)
-  })
-  await until(() => headgate.events.slice(from).some((one) => one.function === 'Read'), 'its requests')
-  const denied = headgate.events.slice(from).filter((one) => one.event === 'shadow.would_deny')
-  t.ok(denied.every((one) => one.reason === 'pair' && one.detail === 'the shadow policy has no such listener'))
-  t.ok(['OpenSecureChannel', 'CreateSession', 'Read'].every((name) => denied.some((one) => one.function === name)))
-})
+    /** Another candidate, and it judges. @returns from where on its events stand */
+    const recast = async (candidate: string): Promise<number> => {
+      const from = headgate.events.length
+      writeFileSync(join(site.directory, 'candidate.yaml'), candidate)
+      await headgate.hangUp()
+      await headgate.event('shadow.loaded', from)
+      return from
+    }
+    const since = (from: number, name: string): GatewayEvent[] =>
+      headgate.events.slice(from).filter(({ event }) => event === name)
+
+    // Rates in slots of its own.
+    const limits = { requests: { per_client_per_second: 5, burst: 5 } }
+    let from = await recast(textOf(site, { ...inForce, inspect: { ...inForce.inspect, limits } }))
+    await withSession(await connect(t, { policy: 'None', mode: 'None' }), url, async (session) => {
+      for (let n = 0; n < 40; n++) await session.read(value('Setpoint'))
+    })
+    const page = await scrape(`http://127.0.0.1:${site.metrics}/metrics`)
+    const over = sum(page, 'headgate_shadow_requests_total', {
+      conduit: 'INSPECT',
+      verdict: 'would_deny',
+      reason: 'rate',
+    })
+    t.ok(over > 0 && over < 45, `over its own rate: ${over}`)
+    t.match(since(from, 'shadow.would_deny')[0], {
+      reason: 'rate',
+      detail: /over a limit of requests of the shadow policy/,
+    })
+
+    // A candidate that terminates what is inspected now: encryption hides what it would judge.
+    const encrypted = { ...inForce, inspect: { rules: [all], opcua: { security_modes: ['SignAndEncrypt'] } } }
+    const certificates = { own: 'own', trusted_clients: 'clients', trusted_servers: 'servers' }
+    writeFileSync(headgate.file, textOf(site, encrypted))
+    from = await recast(
+      textOf(site, {
+        ...encrypted,
+        inspect: {
+          rules: [reads()],
+          opcua: { handling: 'terminate', security_modes: ['SignAndEncrypt'], certificates },
+        },
+      }),
+    )
+    await withSession(await connect(t), url, async (session) => {
+      t.equal((await session.read(value('Setpoint'))).statusCode, StatusCodes.Good)
+    })
+    await until(() => since(from, 'shadow.not_compared').length > 0, 'what cannot be compared')
+    t.match(since(from, 'shadow.not_compared')[0], {
+      conduit: 'INSPECT',
+      detail: /encryption hides/,
+      visibility: 'header only',
+    })
+    // The rate of the one before may still be told.
+    t.same(
+      since(from, 'shadow.would_deny').filter((one) => one.reason !== 'rate'),
+      [],
+    )
+
+    // No listener there, or one of another protocol.
+    writeFileSync(headgate.file, textOf(site, inForce))
+    const without = textOf(site, { ...inForce, inspectPort: await freePort() })
+    const other = JSON.parse(without)
+    other.conduits[0].protocols_allowed.push({
+      protocol: 'Modbus/TCP',
+      rules: [{ name: 'plc', ...everybody, functions: [3] }],
+    })
+    other.gateway.listeners.push({
+      conduit: 'INSPECT',
+      protocol: 'Modbus/TCP',
+      listen: `127.0.0.1:${site.inspect}`,
+      target: '127.0.0.1:502',
+    })
+    for (const [candidate, detail] of [
+      [without, 'the shadow policy has no such listener'],
+      [JSON.stringify(other), "the shadow policy's listener there is for Modbus/TCP, and not for this protocol"],
+    ]) {
+      from = await recast(candidate)
+      await withSession(await connect(t, { policy: 'None', mode: 'None' }), url, async (session) => {
+        t.equal((await session.read(value('Setpoint'))).statusCode, StatusCodes.Good)
+      })
+      await until(() => since(from, 'shadow.would_deny').some((one) => one.function === 'Read'), 'its requests')
+      const denied = since(from, 'shadow.would_deny').filter((one) => one.detail === detail)
+      t.ok(denied.every((one) => one.reason === 'pair'))
+      t.ok(['OpenSecureChannel', 'CreateSession', 'Read'].every((name) => denied.some((one) => one.function === name)))
+    }
+  },
+)
