@@ -494,9 +494,7 @@ export abstract class Connection implements ModbusHost, TerminateHost, OpcUaWitn
       if (event === 'request.denied' && functionChanges(fn)) input.severity = 'warning'
       // An event of one request with several items that are denied names the first of them.
       if (kind !== 'request' || reached().list.length < 2) return input
-      const extent = new OpcUaExtent()
-      extent.request(reached())
-      return { ...input, ...extent.fields() }
+      return { ...input, ...new OpcUaExtent(reached()).fields() }
     })
     if (kind === 'request' && !said.mixed) this.extendOpcUa(said, would ? report.request : 0, reached)
   }

@@ -33,6 +33,11 @@ export class OpcUaExtent implements Reach {
   private responses = 0
   private exceptions = 0
 
+  /** @param items of the first request; null: none yet */
+  constructor(items: OpcUaItems | null = null) {
+    if (items !== null) this.request(items)
+  }
+
   request({ list, more }: OpcUaItems): void {
     if (more) this.more = true
     for (const item of list) {

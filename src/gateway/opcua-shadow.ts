@@ -1,15 +1,17 @@
 /** The shadow policy on one connection of OPC UA: its differences as events, under storm control, and as counts. */
 import { functionLabel } from '../protocols/opcua/services.ts'
 import { type Difference, OPEN, OpcUaShadow, type ShadowTerms } from '../protocols/opcua/shadow.ts'
-import type { OpcUaFields } from '../protocols/opcua/terms.ts'
+import type { OpcUaFields, OpcUaItems } from '../protocols/opcua/terms.ts'
 import { REASONS, WOULD_DENY } from '../protocols/reason.ts'
 import type { EventInput } from '../records/catalogue.ts'
 import type { Peer } from './connection.ts'
 import type { DataPlane } from './data-plane.ts'
 import { OpcUaConduit } from './opcua-conduit.ts'
+import { MOST_ITEMS, OpcUaExtent } from './opcua-extent.ts'
 import type { ListenerPlan, ShadowListener } from './plan.ts'
 import { absenceOf } from './shadow.ts'
 import { ShadowLimits } from './shadow-limits.ts'
+import type { Kind } from './storm.ts'
 
 export class OpcUaConnectionShadow extends OpcUaShadow {
   private readonly plane: DataPlane
@@ -42,28 +44,39 @@ export class OpcUaConnectionShadow extends OpcUaShadow {
     return this.limits.within()
   }
 
-  protected override tell({ denied, reason, rule, fn, detail, fields }: Difference): void {
+  protected override tell(difference: Difference): void {
+    const { denied, reason, rule, fn, detail, fields } = difference
     const event = denied ? 'shadow.would_deny' : 'shadow.would_allow'
     const { security_policy: policy, security_mode: mode } = fn === OPEN ? fields() : {}
-    this.say(event, `${fn} ${denied ? reason : WOULD_DENY + reason} ${policy} ${mode}`, () => ({
+    let items: OpcUaItems | null = null
+    const reached = (): OpcUaItems => {
+      items ??= difference.items(MOST_ITEMS)
+      return items
+    }
+    const said = this.say(event, `${fn} ${denied ? reason : WOULD_DENY + reason} ${policy} ${mode}`, () => ({
       ...fields(),
       function: functionLabel(fn),
       rule: rule >= 0 ? this.ruleNames[rule]?.name : undefined,
       reason: REASONS[reason],
       detail,
+      // An event of one request with several items that differ names the first of them.
+      ...(reached().list.length < 2 ? {} : new OpcUaExtent(reached()).fields()),
     }))
+    if (said.mixed || said.count === 0) return
+    said.extent ??= new OpcUaExtent()
+    if (said.extent instanceof OpcUaExtent) said.extent.request(reached())
   }
 
   protected override blind(detail: string, fields: () => OpcUaFields): void {
     this.say('shadow.not_compared', detail, () => ({ ...fields(), detail }))
   }
 
-  private say(event: EventInput['event'], key: string, fields: () => Omit<EventInput, 'event'>): void {
+  private say(event: EventInput['event'], key: string, fields: () => Omit<EventInput, 'event'>): Kind {
     const { plane, listener, peer } = this
     // What another candidate has said is not this one's.
     const which = `${this.shadow.sha256} ${listener.conduit.conduit.id}`
     const kind = `${event} ${which} ${peer.text} ${listener.key} ${key}`
-    plane.storm.say(kind, plane.wallMs(), () => ({
+    return plane.storm.say(kind, plane.wallMs(), () => ({
       event,
       ...plane.pairFields(listener, peer),
       ...fields(),

@@ -173,10 +173,11 @@ for (const io of TRANSPORTS) {
         await connect(t, { policy: 'None', mode: 'None' }),
         `opc.tcp://127.0.0.1:${site.inspect}`,
         async (session) => {
-          const both = await session.read([value('Setpoint'), value('Counter')])
+          const name = { nodeId: node('Counter'), attributeId: AttributeIds.BrowseName }
+          const both = await session.read([value('Setpoint'), value('Counter'), name])
           t.same(
             both.map(({ statusCode }) => statusCode.name),
-            ['Good', 'Good'],
+            ['Good', 'Good', 'Good'],
           )
           t.equal((await callAck(session)).statusCode, StatusCodes.Good)
           await t.rejects(session.write({ ...value('Setpoint'), ...double(41) }), /BadUserAccessDenied/)
@@ -194,13 +195,17 @@ for (const io of TRANSPORTS) {
       const { shadow } = await headgate.event('shadow.loaded')
       t.match(read, {
         rule: 'no',
-        items: 2,
-        denied: 1,
+        items: 3,
+        denied: 2,
         security_policy: 'None',
         mode: 'enforce',
         shadow,
         detail: /rule "no" denies it/,
       })
+      t.same(JSON.parse(`${read.nodes}`), [
+        { node: node('Counter'), attribute: 'Value', count: 1 },
+        { node: node('Counter'), attribute: 'BrowseName', count: 1 },
+      ])
       t.match(read, { protocol: 'opcua', client: '127.0.0.1', target_port: cell.port, visibility: 'inspected' })
       t.same(
         [await metric('INSPECT', 'would_deny', 'service'), await metric('INSPECT', 'would_deny', 'node')],
@@ -281,6 +286,7 @@ for (const io of TRANSPORTS) {
         'channel null null',
         'request ActivateSession null',
         `request Call ns=${cell.namespace};s=Line1`,
+        `request Read ${node('Counter')}`,
         `request Read ${node('Counter')}`,
         `request Read ${node('Counter')}`,
         `request Write ${node('Setpoint')}`,

@@ -8,13 +8,13 @@
 import { comparedCell, REASON, WOULD_DENY } from '../reason.ts'
 import type { ChannelRules } from './channel-rules.ts'
 import { answersByItem, Denials, isOfItem, type RuleTable, VERDICT } from './decide.ts'
-import { describeActivateSession, describeDenied, describeRequest } from './describe.ts'
+import { describeActivateSession, describeDenied, describeItems, describeRequest } from './describe.ts'
 import { type ChannelFacts, type InspectRules, type Objection, toInspected, toTerminated } from './objections.ts'
 import { bodyFaultText, RequestWalker } from './requests.ts'
 import { OPCUA_SECURITY_MODES } from './security.ts'
-import { functionOfRequest, REQUEST } from './services.ts'
-import type { SessionContext } from './session-context.ts'
-import { MODE, type OpcUaFields, type OpcUaTerms } from './terms.ts'
+import { functionChanges, functionOfRequest, REQUEST } from './services.ts'
+import type { Aliases, SessionContext } from './session-context.ts'
+import { MODE, NO_ITEMS, type OpcUaFields, type OpcUaItems, type OpcUaTerms } from './terms.ts'
 
 /** The candidate, for one pair of addresses. */
 export interface ShadowTerms {
@@ -40,6 +40,8 @@ export interface Difference {
   detail: string
   /** Called where the event is told, which is not each time. */
   fields: () => OpcUaFields
+  /** The items that differ, at most so many; called before `tell` returns, or not at all. */
+  items: (most: number) => OpcUaItems
 }
 
 /** What a session knows of the request at hand, and of its channel. */
@@ -53,6 +55,7 @@ const UNKNOWN = -3
 /** The function that differences of channels are told as. */
 export const OPEN = functionOfRequest(REQUEST.OpenSecureChannel)
 const NO_FIELDS: FieldSource = { shadowFields: () => ({}) }
+const noItems = (): OpcUaItems => NO_ITEMS
 
 export abstract class OpcUaShadow {
   /** Its rules reach into messages, so that what answers bring must be known. */
@@ -73,6 +76,7 @@ export abstract class OpcUaShadow {
   private buf: Uint8Array = new Uint8Array(0)
   private at = 0
   private end = 0
+  private aliases: Aliases | null = null
   private verdict: number = REASON.allow
   private rule = -1
   private token = ''
@@ -141,7 +145,8 @@ export abstract class OpcUaShadow {
       rule: -1,
       fn: OPEN,
       detail: denied ? (this.objection?.detail ?? '') : partly,
-      fields: () => ({ ...source.shadowFields() }),
+      fields: () => source.shadowFields(),
+      items: noItems,
     })
   }
 
@@ -179,6 +184,7 @@ export abstract class OpcUaShadow {
     this.buf = buf
     this.at = at
     this.end = end
+    this.aliases = context?.aliases ?? null
     this.rule = -1
     this.verdict = this.compared ? this.decide(typeId, buf, at, end, whole, context) : UNKNOWN
   }
@@ -288,20 +294,21 @@ export abstract class OpcUaShadow {
     return all
   }
 
-  private differ(denied: boolean, reason: number, rule: number, items: Denials | null, source: FieldSource): void {
-    this.tell({
-      denied,
-      reason,
-      rule,
-      fn: functionOfRequest(Math.max(0, this.typeId)),
-      detail: denied ? this.explain(reason, rule) : '',
-      fields: () => this.fields(source, items),
-    })
+  private differ(denied: boolean, reason: number, rule: number, differing: Denials | null, source: FieldSource): void {
+    const fn = functionOfRequest(Math.max(0, this.typeId))
+    const items = (most: number): OpcUaItems => {
+      if (!isOfItem(reason) && !functionChanges(fn)) return NO_ITEMS
+      const { buf, at, end, aliases } = this
+      return describeItems(buf, at, end, differing, reason, most, aliases)
+    }
+    const detail = denied ? this.explain(reason, rule) : ''
+    this.tell({ denied, reason, rule, fn, detail, fields: () => this.fields(source, differing), items })
   }
 
-  private fields(source: FieldSource, items: Denials | null): OpcUaFields {
-    const { buf, at, end } = this
-    const told = items === null ? describeRequest(buf, at, end) : describeDenied(buf, at, end, items)
+  private fields(source: FieldSource, differing: Denials | null): OpcUaFields {
+    const { buf, at, end, aliases } = this
+    const told =
+      differing === null ? describeRequest(buf, at, end, -1, aliases) : describeDenied(buf, at, end, differing, aliases)
     return { ...told, ...source.shadowFields() }
   }
 
@@ -334,7 +341,8 @@ export abstract class OpcUaShadow {
     this.count(cell)
     if (cell === 0 || here !== REASON.pair) return
     const detail = objection?.detail ?? ''
-    this.tell({ denied: true, reason: here, rule: -1, fn, detail, fields: () => source.shadowFields() })
+    const fields = (): OpcUaFields => source.shadowFields()
+    this.tell({ denied: true, reason: here, rule: -1, fn, detail, fields, items: noItems })
   }
 
   /**
@@ -354,14 +362,8 @@ export abstract class OpcUaShadow {
     const reason = candidate.userTokens === null ? REASON.rate : REASON.malformed
     this.count(fits ? reason : WOULD_DENY + reason)
     const detail = fits ? `a message of more than ${messageBytes} bytes or ${most} chunks` : 'the size of the message'
-    this.tell({
-      denied: fits,
-      reason,
-      rule: -1,
-      fn,
-      detail,
-      fields: () => ({ ...source.shadowFields(), length: bytes }),
-    })
+    const fields = (): OpcUaFields => ({ ...source.shadowFields(), length: bytes })
+    this.tell({ denied: fits, reason, rule: -1, fn, detail, fields, items: noItems })
   }
 }
 

@@ -43,6 +43,8 @@ class Noted extends OpcUaShadow {
   readonly said: string[] = []
   readonly details: string[] = []
   readonly told: OpcUaFields[] = []
+  /** Nodes of the items that differ. */
+  readonly nodes: string[][] = []
   readonly blinded: string[] = []
   readonly counts: Record<string, number> = {}
   full = false
@@ -56,8 +58,9 @@ class Noted extends OpcUaShadow {
     this.counts[verdict] = (this.counts[verdict] ?? 0) + 1
   }
 
-  protected override tell({ denied, reason, fn, detail, fields }: Difference): void {
+  protected override tell({ denied, reason, fn, detail, fields, items }: Difference): void {
     const told = fields()
+    this.nodes.push(items(8).list.map(({ node }) => node))
     const what = [denied ? 'deny' : 'allow', REASONS[reason], functionLabel(fn), told.node, told.attribute]
     this.said.push(what.filter((part) => part !== undefined).join(' '))
     this.details.push(detail)
@@ -198,7 +201,12 @@ for (const mode of ['enforce', 'monitor'] as const) {
     shadow.said.length = 0
     line.ask(REQUEST.Write, writeBody(['AA', 1], ['CC', 1])).ask(REQUEST.Write, writeBody(['CC', 1]))
     t.same(shadow.said, [], 'denied alike')
+    shadow.nodes.length = 0
     line.ask(REQUEST.Write, writeBody(['AB', 1], ['AC', 1])).ask(REQUEST.Write, writeBody(['BA', 1], ['CA', 1]))
+    t.same(shadow.nodes, [
+      ['ns=2;s=Line1.AB', 'ns=2;s=Line1.AC'],
+      ['ns=2;s=Line1.BA', 'ns=2;s=Line1.CA'],
+    ])
     t.same(shadow.said, ['deny node Write ns=2;s=Line1.AB Value', 'allow node Write ns=2;s=Line1.BA Value'])
     shadow.said.length = 0
     line.askLong(REQUEST.Read, readBody('AA', 'BB')).askLong(REQUEST.Read, readBody('AA', 'Secret', 'BB', 'Secret'))
@@ -462,7 +470,7 @@ t.test('property: a shadow changes nothing, and sees every request once', async 
     })
     const { pending, ended } = harness
     // Of a request that was gathered an event can tell more.
-    const reports = harness.reports.map((one) => ({ ...one, fields: null }))
+    const reports = harness.reports.map((one) => ({ ...one, fields: null, items: null }))
     return JSON.stringify([
       harness.toTarget_.toString('hex'),
       faultless,
