@@ -1489,10 +1489,10 @@ export class ModbusSession implements Session {
   }
 }
 
-/** Moves [from, end) down to `to`. A call of `copyWithin` costs more than a few frames moved by hand, in words. */
+/** Moves [from, end) down to `to`. A call of `copyWithin` costs more than a frame moved by hand, in words. */
 function move(buf: Uint8Array, to: number, from: number, end: number): void {
   if (to === from) return
-  if (end - from > 512) {
+  if (end - from > 32) {
     buf.copyWithin(to, from, end)
     return
   }
