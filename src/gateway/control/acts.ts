@@ -1,6 +1,7 @@
 /** From a request on the control socket to what is done: every act is an event with who and why, and so is every refusal. */
 import type { EventInput } from '../../records/catalogue.ts'
-import { Refused, type Rollout, said } from '../rollout/rollout.ts'
+import { Refused, said } from '../rollout/host.ts'
+import type { Rollout } from '../rollout/rollout.ts'
 import type { Answer, Request } from './protocol.ts'
 import type { Asker } from './server.ts'
 

@@ -5,94 +5,45 @@
  * Every change is written before it is made, so that a gateway that is killed in between comes back with what was
  * decided. A cut-over that cannot be written is not made. A roll-back is made all the same: it must not depend on a disk.
  */
-import { performance } from 'node:perf_hooks'
 import type { Modes } from '../../policy/load.ts'
-import type { Finding, Mode, Policy } from '../../policy/model.ts'
+import type { Mode, Policy } from '../../policy/model.ts'
 import type { EventInput } from '../../records/catalogue.ts'
-import { type BaselineView, checks } from './checks.ts'
+import { settle } from './against-document.ts'
+import { checks } from './checks.ts'
+import { CLOCKS, type Clocks, type CutoverTerms, forcedBy, GATEWAY, Refused, type RolloutHost, said } from './host.ts'
+import { StateKeeper } from './keeper.ts'
 import { Ledger } from './ledger.ts'
-import { type Override, type Planned, type RolloutState, StateFile, type Thresholds, type Who } from './state.ts'
+import type { Override, Planned, RolloutState, Who } from './state.ts'
 import { AHEAD_MS, LATE_MS, type Refusal } from './terms.ts'
-import { WatchCounts } from './watch.ts'
-
-/** What a cut-over is asked for with. */
-export interface CutoverTerms {
-  /** Milliseconds since the epoch; null: at once. */
-  at: number | null
-  watchMinutes: number
-  minBaselineDays: number
-  /** Path of the baseline; null: the one that the gateway keeps. */
-  baseline: string | null
-  thresholds: Thresholds
-  force: boolean
-}
+import { tooMuch, Watches } from './watches.ts'
 
 type Terms = Pick<CutoverTerms, 'minBaselineDays' | 'baseline'>
-
-/** What was asked for is not done. */
-export class Refused extends Error {
-  readonly refusals: readonly Refusal[]
-  constructor(message: string, refusals: readonly Refusal[] = []) {
-    super(message)
-    this.refusals = refusals
-  }
-}
-
-export interface RolloutHost {
-  record(event: EventInput): void
-  /** The document in force, with its own modes. */
-  document(): Policy
-  /** The mode in force of each conduit. */
-  modes(): Modes
-  /** Errors that the document would have with these modes. */
-  errorsWith(modes: Modes): Finding[]
-  /** Puts these modes into force, between two frames. Rejects where it cannot; then nothing has changed. */
-  apply(modes: Modes, because: (conduit: string) => Partial<EventInput>): Promise<void>
-  /** What has gone wrong on a conduit since the gateway's start. */
-  counts(conduit: string): Thresholds
-  /** @param at path of the baseline; null: the one that the gateway keeps */
-  baseline(conduit: string, at: string | null): BaselineView
-  rolledBack(conduit: string, cause: 'rollback' | 'automatic-rollback'): void
-}
-
-/** Time that nobody sets, and time that anybody can. In milliseconds. */
-export interface Clocks {
-  steady(): number
-  wall(): number
-}
-const CLOCKS: Clocks = { steady: () => performance.now(), wall: () => Date.now() }
 
 /** How often what is only a matter of record is written. */
 const SAVE_MS = 5000
 const RETRY_MS = 5000
-/** How often what goes wrong without a cut-over is noted. */
-const SAMPLE_MS = 10_000
 
 export class Rollout {
-  private readonly file: StateFile
+  private readonly keeper: StateKeeper
   private readonly ledger: Ledger
+  private readonly watches: Watches
   private readonly host: RolloutHost
   private readonly clocks: Clocks
-  private state: RolloutState
-  private problem: string
-  private readonly watching = new Map<string, WatchCounts>()
-  /** What went wrong before, by conduit, for those that do not enforce. */
-  private readonly before = new Map<string, WatchCounts>()
   /** When a roll-back that could not be made is tried again, by the steady clock. */
   private readonly retry = new Map<string, number>()
   private savedMs = 0
-  private sampledMs = Number.NEGATIVE_INFINITY
-  private saveFailed = false
 
   /** Reads what was kept. @param directory of the state */
   constructor(directory: string, host: RolloutHost, clocks: Clocks = CLOCKS) {
-    this.file = new StateFile(directory)
+    this.keeper = new StateKeeper(directory, (event) => host.record(event))
     this.ledger = new Ledger(directory)
+    this.watches = new Watches(host, clocks)
     this.host = host
     this.clocks = clocks
-    const { state, problem } = this.file.read()
-    this.state = state
-    this.problem = problem
+  }
+
+  private get state(): RolloutState {
+    return this.keeper.state
   }
 
   // ---------------------------------------------------------------------------------------- document against state
@@ -109,14 +60,13 @@ export class Rollout {
 
   /** The gateway starts: says what it has kept, and goes on with what was under way. */
   start(): void {
-    if (this.problem !== '') {
-      this.host.record({ event: 'state.unreadable', file: this.file.path, detail: this.problem })
-    }
+    const { problem, path } = this.keeper
+    if (problem !== '') this.host.record({ event: 'state.unreadable', file: path, detail: problem })
     this.settle(true)
     for (const [conduit, watch] of Object.entries(this.state.watches)) {
       // Not longer than it was to take, wherever the clock stands by now.
       const left = Math.min(Date.parse(watch.until) - this.clocks.wall(), watch.minutes * 60_000)
-      this.watching.set(conduit, this.counting(conduit, left, watch.counts))
+      this.watches.begin(conduit, left, watch.counts)
     }
   }
 
@@ -126,51 +76,9 @@ export class Rollout {
   }
 
   private settle(starting: boolean): void {
-    const next = structuredClone(this.state)
-    const events: EventInput[] = []
-    const modes = this.host.modes()
-    const written = new Map(this.host.document().conduits.map((conduit) => [conduit.id, conduit.mode]))
-    for (const [conduit, kept] of Object.entries(next.overrides)) {
-      const document = written.get(conduit)
-      if (document === kept.documentMode) {
-        if (!starting || document === kept.mode) continue
-        const detail = `the document says ${document}; ${kept.mode} since ${kept.since}, by ${CAUSES[kept.cause]}, stays until it is changed there or by a command`
-        events.push({
-          event: 'mode.restored',
-          conduit,
-          mode: kept.mode,
-          document_mode: document,
-          cause: kept.cause,
-          ...said(kept.who, kept.why),
-          detail,
-        })
-        continue
-      }
-      delete next.overrides[conduit]
-      delete next.latest[conduit]
-      const detail =
-        document === undefined
-          ? `the document no longer has it; ${kept.mode} by ${CAUSES[kept.cause]} is forgotten`
-          : `the document now says ${document}, where it said ${kept.documentMode}: it counts again, and ${kept.mode} by ${CAUSES[kept.cause]} is forgotten`
-      events.push({ event: 'mode.superseded', conduit, mode: document, document_mode: document, detail })
-    }
-    for (const [conduit, plan] of Object.entries(next.planned)) {
-      const mode = modes.get(conduit)
-      if (mode === 'monitor') continue
-      delete next.planned[conduit]
-      const detail =
-        mode === undefined ? 'the document no longer has the conduit' : 'the document has it enforce already'
-      events.push({ event: 'cutover.cancelled', conduit, at: plan.at, detail })
-    }
-    for (const conduit of Object.keys(next.watches)) {
-      if (modes.get(conduit) === 'enforce') continue
-      delete next.watches[conduit]
-      this.watching.delete(conduit)
-    }
-    if (JSON.stringify(next) !== JSON.stringify(this.state)) {
-      this.state = next
-      this.save()
-    }
+    const { state, events, unwatched } = settle(this.state, this.host.document(), this.host.modes(), starting)
+    for (const conduit of unwatched) this.watches.end(conduit)
+    if (JSON.stringify(state) !== JSON.stringify(this.state)) this.keeper.keep(state)
     for (const event of events) this.host.record(event)
   }
 
@@ -187,11 +95,8 @@ export class Rollout {
       next.overrides[id] = kept
       next.latest[id] = kept
     }
-    this.write(next)
-    return () => {
-      this.state = former
-      this.save()
-    }
+    this.keeper.write(next)
+    return () => this.keeper.keep(former)
   }
 
   // ---------------------------------------------------------------------------------------------------------- acts
@@ -240,7 +145,7 @@ export class Rollout {
       why,
     }
     for (const conduit of conduits) next.planned[conduit] = plan
-    this.write(next)
+    this.keeper.write(next)
     for (const conduit of conduits) {
       this.host.record({ event: 'cutover.scheduled', conduit, at, ...said(who, why), ...forcedBy(terms.force) })
     }
@@ -312,10 +217,10 @@ export class Rollout {
         why,
       }
     }
-    this.write(next)
+    this.keeper.write(next)
     for (const conduit of conduits) {
       const watch = next.watches[conduit]
-      if (watch !== undefined) this.watching.set(conduit, this.counting(conduit, watch.minutes * 60_000, watch.counts))
+      if (watch !== undefined) this.watches.begin(conduit, watch.minutes * 60_000, watch.counts)
     }
     try {
       await this.host.apply(modes, (conduit) => {
@@ -323,9 +228,8 @@ export class Rollout {
         return { cause: 'cutover', ...said(who, why), until: next.watches[conduit]?.until, ...forcedBy(force) }
       })
     } catch (error) {
-      for (const conduit of conduits) this.watching.delete(conduit)
-      this.state = former
-      this.save()
+      for (const conduit of conduits) this.watches.end(conduit)
+      this.keeper.keep(former)
       throw new Refused(`the mode could not be changed: ${(error as Error).message}`)
     }
   }
@@ -357,17 +261,15 @@ export class Rollout {
       modes.set(conduit, 'monitor')
     }
     const former = this.state
-    this.state = next
-    this.save()
+    this.keeper.keep(next)
     try {
       await this.host.apply(modes, () => ({ cause, ...said(who, why) }))
     } catch (error) {
-      this.state = former
-      this.save()
+      this.keeper.keep(former)
       throw new Refused(`the mode could not be changed: ${(error as Error).message}`)
     }
     for (const conduit of conduits) {
-      this.watching.delete(conduit)
+      this.watches.end(conduit)
       this.host.rolledBack(conduit, cause)
     }
   }
@@ -396,7 +298,7 @@ export class Rollout {
       delete next.planned[conduit]
     }
     const former = this.state.planned
-    this.write(next)
+    this.keeper.write(next)
     for (const conduit of conduits) {
       this.host.record({ event: 'cutover.cancelled', conduit, at: former[conduit].at, ...said(who, why) })
     }
@@ -421,8 +323,8 @@ export class Rollout {
   /** What is due: planned cut-overs, watches, and what is to be written. Every half second or so. */
   async tick(): Promise<void> {
     await this.due()
-    for (const conduit of [...this.watching.keys()]) await this.look(conduit)
-    this.sample()
+    for (const conduit of this.watches.conduits) await this.look(conduit)
+    this.watches.sample()
     const now = this.clocks.steady()
     if (now - this.savedMs < SAVE_MS) return
     this.savedMs = now
@@ -462,22 +364,15 @@ export class Rollout {
   private fail(conduit: string, plan: Planned, detail: string): void {
     const next = structuredClone(this.state)
     delete next.planned[conduit]
-    this.state = next
-    this.save()
+    this.keeper.keep(next)
     this.host.record({ event: 'cutover.failed', conduit, at: plan.at, detail, ...said(plan.who, plan.why) })
   }
 
-  private counting(conduit: string, leftMs: number, carried: Thresholds): WatchCounts {
-    const before = this.before.get(conduit)?.rates(this.clocks.steady(), this.host.counts(conduit))
-    return new WatchCounts(this.clocks.steady(), leftMs, this.host.counts(conduit), carried, before)
-  }
-
   private async look(conduit: string): Promise<void> {
-    const counting = this.watching.get(conduit)
+    const counts = this.watches.counts(conduit)
     const watch = this.state.watches[conduit]
-    if (counting === undefined || watch === undefined) return
+    if (counts === null || watch === undefined) return
     const now = this.clocks.steady()
-    const counts = counting.counts(now, this.host.counts(conduit))
     const why = tooMuch(counts, watch.thresholds)
     if (why !== '') {
       if (now < (this.retry.get(conduit) ?? 0)) return
@@ -496,54 +391,20 @@ export class Rollout {
       }
       return
     }
-    if (now < counting.deadline) return
+    if (!this.watches.isOver(conduit)) return
     const next = structuredClone(this.state)
     delete next.watches[conduit]
-    this.state = next
-    this.watching.delete(conduit)
-    this.save()
+    this.watches.end(conduit)
+    this.keeper.keep(next)
     this.host.record({ event: 'cutover.kept', conduit, mode: 'enforce', ...counts, ...said(watch.who, watch.why) })
   }
 
-  private sample(): void {
-    const now = this.clocks.steady()
-    if (now - this.sampledMs < SAMPLE_MS) return
-    this.sampledMs = now
-    for (const [conduit, mode] of this.host.modes()) {
-      if (mode === 'enforce') continue
-      const counts = this.host.counts(conduit)
-      const known = this.before.get(conduit)
-      if (known === undefined) this.before.set(conduit, new WatchCounts(now, 0, counts, NOTHING))
-      else known.sample(now, counts)
-    }
-  }
-
-  /** Of a watch: how far it is, for a restart, and its end by the clock, which may have been set meanwhile. */
   private keepCounts(): void {
-    const now = this.clocks.steady()
-    let changed = false
-    for (const [conduit, counting] of this.watching) {
-      const watch = this.state.watches[conduit]
-      if (watch === undefined) continue
-      const counts = counting.counts(now, this.host.counts(conduit))
-      const until = this.clocks.wall() + counting.deadline - now
-      if (Math.abs(until - Date.parse(watch.until)) > 2000) {
-        watch.until = new Date(until).toISOString()
-        changed = true
-      }
-      if (JSON.stringify(counts) === JSON.stringify(watch.counts)) continue
-      watch.counts = counts
-      changed = true
-    }
-    if (changed) this.save()
+    if (this.watches.note(this.state)) this.keeper.keep(this.state)
   }
 
   private saveLedger(): void {
-    try {
-      this.ledger.save(this.clocks.wall())
-    } catch (error) {
-      this.failedToSave(error as Error)
-    }
+    this.keeper.attempt(() => this.ledger.save(this.clocks.wall()))
   }
 
   /** Conduits whose cut-over is watched, each with the path of its baseline; null: the one that the gateway keeps. */
@@ -553,12 +414,8 @@ export class Rollout {
 
   /** What `status` shows. */
   status(): Pick<RolloutState, 'planned' | 'watches' | 'latest'> {
-    const now = this.clocks.steady()
     const watches = structuredClone(this.state.watches)
-    for (const [conduit, watch] of Object.entries(watches)) {
-      const counting = this.watching.get(conduit)
-      if (counting !== undefined) watch.counts = counting.counts(now, this.host.counts(conduit))
-    }
+    for (const [conduit, watch] of Object.entries(watches)) watch.counts = this.watches.counts(conduit) ?? watch.counts
     return { planned: this.state.planned, latest: this.state.latest, watches }
   }
 
@@ -567,74 +424,7 @@ export class Rollout {
     this.saveLedger()
   }
 
-  // --------------------------------------------------------------------------------------------------------- writing
-
   private now(): string {
     return new Date(this.clocks.wall()).toISOString()
   }
-
-  /** @throws Refused where it cannot be written: what would not outlive a restart is not done */
-  private write(next: RolloutState): void {
-    try {
-      this.file.write(next)
-      this.state = next
-      this.saveFailed = false
-    } catch (error) {
-      throw new Refused('the state cannot be written, so it would not outlive a restart', [
-        {
-          conduit: '',
-          check: 'state',
-          found: `${this.file.path}: ${(error as Error).message}`,
-          mend: 'free the disk, or mend the permissions',
-        },
-      ])
-    }
-  }
-
-  private save(): void {
-    try {
-      this.file.write(this.state)
-      this.saveFailed = false
-    } catch (error) {
-      this.failedToSave(error as Error)
-    }
-  }
-
-  private failedToSave(error: Error): void {
-    if (!this.saveFailed) this.host.record({ event: 'state.failed', file: this.file.path, detail: error.message })
-    this.saveFailed = true
-  }
-}
-
-const NOTHING: Thresholds = { denials: 0, timeouts: 0, lost: 0 }
-const GATEWAY: Who = { user: 'headgate', source: 'gateway' }
-
-const CAUSES = {
-  cutover: 'a cut-over',
-  rollback: 'a roll-back',
-  'automatic-rollback': 'an automatic roll-back',
-  promotion: 'a promotion, which keeps modes',
-} as const
-
-export const said = (who: Who, why: string): Pick<EventInput, 'user' | 'user_source' | 'why'> => ({
-  user: who.user,
-  user_source: who.source,
-  why,
-})
-
-const forcedBy = (force: boolean): Pick<EventInput, 'forced'> => (force ? { forced: 'yes' } : {})
-
-const WHAT: Record<keyof Thresholds, string> = {
-  denials: 'denials of traffic that was normal before',
-  timeouts: 'requests that a target left without an answer, or targets not reached',
-  lost: 'lost connections of known clients',
-}
-
-/** Which thresholds are exceeded; '': none. */
-function tooMuch(counts: Thresholds, thresholds: Thresholds): string {
-  const keys = ['denials', 'timeouts', 'lost'] as const
-  return keys
-    .filter((key) => counts[key] > thresholds[key])
-    .map((key) => `${counts[key]} ${WHAT[key]}, more than ${thresholds[key]}`)
-    .join('; ')
 }
