@@ -1,6 +1,6 @@
 /** OPC UA in a draft: a conduit for each pair of zones and port, with rules by service. */
 import { OPCUA_SECURITY_MODES, OPCUA_SECURITY_POLICIES } from '../protocols/opcua/security.ts'
-import { type BaselineNode, requestsOf } from './baseline-file.ts'
+import { type BaselineNode, type BaselineOpcUa, requestsOf } from './baseline-file.ts'
 import { isEndpointUrl, isTerminated, nodeName, type OpcUaGrant, valueText } from './opcua-assess.ts'
 import { methodText, nodePatterns } from './opcua-nodes.ts'
 import type { Places, ProposedZone } from './places.ts'
@@ -129,6 +129,25 @@ function nodeTerms(nodes: readonly BaselineNode[]) {
 /** Where a conduit that terminates is proposed to keep them: see `headgate pki`. */
 const CERTIFICATES = { own: 'pki/own', trusted_clients: 'pki/clients', trusted_servers: 'pki/servers' }
 
+const HEAD_ROOM = 1.5
+
+/** The busiest second of each service, as if all came in one second, with head room. */
+function limitsOf(rows: readonly BaselineOpcUa[]) {
+  const [clients, targets] = [new Map<string, number>(), new Map<string, number>()]
+  for (const row of new Set(rows)) {
+    const busiest = Object.values(row.services).reduce((sum, { rate }) => sum + rate.max, 0)
+    clients.set(row.client, (clients.get(row.client) ?? 0) + busiest)
+    targets.set(row.target, (targets.get(row.target) ?? 0) + busiest)
+  }
+  const most = (sums: ReadonlyMap<string, number>, limit: number): number =>
+    Math.min(limit, Math.max(1, ...[...sums.values()].map((sum) => Math.ceil(sum * HEAD_ROOM))))
+  return {
+    per_client_per_second: most(clients, 1_000_000),
+    per_target_per_second: most(targets, 1_000_000),
+    burst: Math.min(100_000, 2 * most(targets, 1_000_000)),
+  }
+}
+
 export function opcuaConduitNode(one: OpcUaConduit, nameOf: (address: string) => string): Record<string, unknown> {
   return {
     conduit_id: one.id,
@@ -141,6 +160,7 @@ export function opcuaConduitNode(one: OpcUaConduit, nameOf: (address: string) =>
         port: one.port,
         direction: `${one.client.id} -> ${one.target.id}`,
         rules: one.rules.map((rule) => opcuaRuleNode(rule, nameOf)),
+        limits: { requests: limitsOf(one.rules.flatMap(({ grants }) => grants.map(({ row }) => row))) },
         opcua: {
           handling: one.terminated ? 'terminate' : 'inspect',
           ...(one.terminated ? { certificates: CERTIFICATES } : {}),

@@ -299,6 +299,11 @@ t.test('nodes: what was written and called often is allowed, each by name; the r
     ],
     'numbers in a row are a range, nothing is made wider, an alias is what it stands for',
   )
+  const [{ services }] = baseline.opcua
+  const busiest = Math.ceil(1.5 * Object.values(services).reduce((sum, { rate }) => sum + rate.max, 0))
+  t.match(policy.conduits[0].protocols[0], {
+    limits: { requestsPerClientPerSecond: busiest, requestsPerTargetPerSecond: busiest, burst: 2 * busiest },
+  })
   t.match(text, /# \d+ items in .*: ns=2;s=Line1\.Setpoint = -2…9 13 times, /)
   t.match(text, /# of any node; named were 1 of namespace 0, \d of namespace 2/)
   t.strictSame(
