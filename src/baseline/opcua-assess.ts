@@ -63,6 +63,7 @@ export function assessOpcUa(
 ): { allow: OpcUaGrant[]; decide: Omit<DecideItem, 'id'>[] } {
   const allow: OpcUaGrant[] = []
   const decide: Omit<DecideItem, 'id'>[] = []
+  decide.push(...silences(baseline.opcua))
   for (const row of baseline.opcua) {
     const object = (
       kind: DecideItem['kind'],
@@ -139,6 +140,27 @@ export const isEndpointUrl = (url: string): boolean => !isComplaint(parseEndpoin
 /** Whether encrypted channels ended where the baseline was made, so that it has what they carried. */
 export const isTerminated = ({ channels, services }: BaselineOpcUa): boolean =>
   channels.some(({ mode }) => mode === 'SignAndEncrypt') && !Object.hasOwn(services, 'encrypted')
+
+/** Servers to which a client connected without a word that make it a scanner. */
+const SCAN_PROBES = 10
+
+/** Connections without a request: one by one, or, where there are many of a client, as a scan. */
+function silences(rows: readonly BaselineOpcUa[]): Omit<DecideItem, 'id'>[] {
+  const silent = rows.filter((row) => Object.keys(row.services).length === 0 && row.client !== row.target)
+  const nothing = { unit: null, function: null, sub: null, flow: null, services: [], requests: 0 }
+  return [...Map.groupBy(silent, ({ client }) => client)].flatMap(([client, own]): Omit<DecideItem, 'id'>[] => {
+    if (own.length < SCAN_PROBES) {
+      return own.map(({ target, port, opened, first, last }) => {
+        const why = `${plural(opened, 'connection')}, and no request of OPC UA`
+        return { ...nothing, kind: 'no-request', client, target, port, first, last, why }
+      })
+    }
+    const first = own.reduce((least, row) => (row.first < least ? row.first : least), own[0].first)
+    const last = own.reduce((most, row) => (row.last > most ? row.last : most), own[0].last)
+    const why = `connected to ${plural(own.length, 'server')} of OPC UA, and asked nothing`
+    return [{ ...nothing, kind: 'scan', client, target: null, port: null, first, last, why }]
+  })
+}
 
 type Doubt = [kind: DecideItem['kind'], requests: number, why: string, grant: Partial<OpcUaGrant> | null]
 

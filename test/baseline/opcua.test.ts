@@ -447,6 +447,30 @@ conduits:
   )
 })
 
+t.test('who connects and asks nothing is told, and a scan as one', async (t) => {
+  const packets: Packet[] = []
+  const dial = (client: string, target: string) =>
+    new Connection(packets, { host: client, port: 41_000 }, { host: target, port: 4840 }, START).open().close()
+  dial('10.30.1.20', '10.20.1.5')
+  for (let n = 1; n <= 12; n++) dial('10.30.1.99', `10.20.1.${n}`)
+  const { decide } = draftPolicy(await learn(capture(packets)))
+  t.match(decide, [
+    { kind: 'no-request', client: '10.30.1.20', target: '10.20.1.5', why: '1 connection, and no request of OPC UA' },
+    { kind: 'scan', client: '10.30.1.99', target: null, why: 'connected to 12 servers of OPC UA, and asked nothing' },
+  ])
+  t.equal(decide.length, 2)
+  t.ok(
+    isAbout(decide[1], {
+      kind: 'connection',
+      client: '10.30.1.99',
+      target: '10.20.1.7',
+      unit: null,
+      function: null,
+      reason: 'pair',
+    }),
+  )
+})
+
 t.test('reverse connect: who asks is the client, whoever opened the connection', async (t) => {
   const file = session((client) => {
     for (let i = 0; i < 12; i++) client.ask('Write', writeBody([SETPOINT], i)).ask('Read', readBody([RARE]))
