@@ -1,54 +1,35 @@
 /** What `headgate validate diode` does, on either side of the diode. */
-import { writeFileSync } from 'node:fs'
 import { receive } from '../assurance/diode/receive.ts'
 import { diodeResult, flowResults, type Side, sentResults } from '../assurance/diode/results.ts'
 import { reverseEcho, reverseTcp, reverseUdp } from '../assurance/diode/reverse.ts'
 import { send } from '../assurance/diode/send.ts'
-import { plain } from '../assurance/report/text.ts'
 import type { ProbeResult } from '../assurance/result.ts'
 import { CannotValidate } from '../assurance/validate/plan.ts'
 import type { Observed } from '../assurance/validate/probe.ts'
-import { resultLine, summaryLine, validationFile } from '../assurance/validate/run.ts'
+import { resultLine } from '../assurance/validate/run.ts'
 import { blockHolds, parseAddress } from '../policy/address.ts'
 import type { Conduit, Policy } from '../policy/model.ts'
 import { zoneBlocks } from '../policy/zones.ts'
-import { Refused, requirePolicy } from './captures.ts'
-import { recordMade } from './record.ts'
+import { requirePolicy } from './captures.ts'
 import type { DiodeFlags } from './validate-diode.ts'
+import { attempt, conclude, sayTo } from './validation.ts'
 
 /** Ports that a way back is looked for on, beside the one that the datagrams use. */
 const REVERSE_PORTS = [22, 443, 445, 502, 3389, 5450]
 
 /** @returns the exit code */
-export async function runDiode(file: string, flags: DiodeFlags): Promise<number> {
-  try {
+export const runDiode = (file: string, flags: DiodeFlags): Promise<number> =>
+  attempt(async () => {
     const policy = requirePolicy(file)
     const conduit = conduitOf(policy, flags.conduit)
     const started = new Date()
-    const say = (line: string): void => {
-      if (flags.format === 'text') process.stdout.write(`${plain(line)}\n`)
-    }
+    const say = sayTo(flags)
     say(`Data diode of ${conduit.id} (${conduit.connects.join(', ')}), ${flags.receive ? 'receiving' : 'sending'} side`)
-    const onResult = (result: ProbeResult): void => say(resultLine(result))
-    const results = flags.receive
-      ? await receiveSide(policy, conduit, flags, onResult)
-      : await sendSide(policy, conduit, flags, onResult)
-    say(summaryLine(results))
+    const side = flags.receive ? receiveSide : sendSide
+    const results = await side(policy, conduit, flags, (result) => say(resultLine(result)))
     const from = `${conduit.id} ${flags.receive ? 'receiver' : 'sender'}`.slice(0, 200)
-    const setting = { kind: 'diode' as const, policy, from, source: flags.source ?? null, started }
-    const json = `${JSON.stringify(validationFile(setting, results), null, 2)}\n`
-    if (flags.format === 'json') process.stdout.write(json)
-    if (flags.output !== undefined) {
-      writeFileSync(flags.output, json)
-      if (flags.record) await recordMade(policy, 'validation', [{ file: flags.output, content: json }])
-    }
-    return results.some(({ outcome }) => outcome === 'fail') ? 1 : 0
-  } catch (error) {
-    if (!(error instanceof CannotValidate || error instanceof Refused || 'code' in (error as object))) throw error
-    process.stderr.write(`headgate: ${(error as Error).message}\n`)
-    return 2
-  }
-}
+    return conclude({ kind: 'diode', policy, from, source: flags.source ?? null, started }, results, flags)
+  })
 
 /** The conduit that was asked for, or the only one whose prose speaks of a diode. */
 function conduitOf({ conduits }: Policy, id: string | undefined): Conduit {

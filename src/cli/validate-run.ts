@@ -1,17 +1,16 @@
 /** What `headgate validate` does: plans the probes, makes them, tells what came of each. */
-import { writeFileSync } from 'node:fs'
-import { plain } from '../assurance/report/text.ts'
 import type { ProbeResult } from '../assurance/result.ts'
 import { CannotValidate, FORBIDDEN_PORTS, planProbes, zoneOf } from '../assurance/validate/plan.ts'
-import { resultLine, runProbes, summaryLine, validationFile } from '../assurance/validate/run.ts'
+import type { Probe } from '../assurance/validate/probe.ts'
+import { resultLine, runProbes } from '../assurance/validate/run.ts'
 import { parseAddress } from '../policy/address.ts'
-import { Refused, requirePolicy } from './captures.ts'
-import { recordMade } from './record.ts'
+import { requirePolicy } from './captures.ts'
 import type { ValidateFlags } from './validate.ts'
+import { attempt, conclude, sayTo } from './validation.ts'
 
 /** @returns the exit code */
-export async function runValidate(file: string, flags: ValidateFlags): Promise<number> {
-  try {
+export const runValidate = (file: string, flags: ValidateFlags): Promise<number> =>
+  attempt(async () => {
     const policy = requirePolicy(file)
     if (flags.from === undefined) throw new CannotValidate('which zone is this host in? give --from ZONE')
     const from = zoneOf(policy, flags.from)
@@ -32,47 +31,27 @@ export async function runValidate(file: string, flags: ValidateFlags): Promise<n
         `${probes.length} probes, more than --max-probes ${flags.maxProbes}: narrow them with --target, or allow more`,
       )
     }
-    const text = flags.format === 'text'
-    const say = (line: string): void => void process.stdout.write(`${plain(line)}\n`)
-    if (flags.dryRun) {
-      if (text)
-        for (const { group, conduit, target, what, expected } of probes)
-          say(`[DRY RUN] ${group}: ${conduit === null ? '' : `${conduit} `}${target}: ${what} (expected: ${expected})`)
-      else
-        process.stdout.write(
-          `${JSON.stringify(
-            probes.map(({ run: _, ...probe }) => probe),
-            null,
-            2,
-          )}\n`,
-        )
-      if (text) say(`${probes.length} probes; none was sent`)
-      return 0
-    }
+    const say = sayTo(flags)
+    if (flags.dryRun) return sayDry(probes, flags)
     const started = new Date()
-    const onResult = (result: ProbeResult): void => {
-      if (text) say(resultLine(result))
-    }
     let results: ProbeResult[]
     try {
-      results = await runProbes(probes, { rate: flags.rate, onResult })
+      results = await runProbes(probes, { rate: flags.rate, onResult: (result) => say(resultLine(result)) })
     } finally {
       plan.close()
     }
-    const setting = { kind: 'boundary' as const, policy, from: from.id, source, started }
-    const json = `${JSON.stringify(validationFile(setting, results), null, 2)}\n`
-    if (text) say(summaryLine(results))
-    else process.stdout.write(json)
-    if (flags.output !== undefined) {
-      writeFileSync(flags.output, json)
-      if (flags.record) await recordMade(policy, 'validation', [{ file: flags.output, content: json }])
-    }
-    return results.some(({ outcome }) => outcome === 'fail') ? 1 : 0
-  } catch (error) {
-    if (!(error instanceof CannotValidate || error instanceof Refused || 'code' in (error as object))) throw error
-    process.stderr.write(`headgate: ${(error as Error).message}\n`)
-    return 2
-  }
+    return conclude({ kind: 'boundary', policy, from: from.id, source, started }, results, flags)
+  })
+
+/** What would be probed. */
+function sayDry(probes: readonly Probe[], flags: ValidateFlags): number {
+  const say = sayTo(flags)
+  for (const { group, conduit, target, what, expected } of probes)
+    say(`[DRY RUN] ${group}: ${conduit === null ? '' : `${conduit} `}${target}: ${what} (expected: ${expected})`)
+  say(`${probes.length} probes; none was sent`)
+  const plain = probes.map(({ run: _, ...probe }) => probe)
+  if (flags.format === 'json') process.stdout.write(`${JSON.stringify(plain, null, 2)}\n`)
+  return 0
 }
 
 /** `22,80,8000-8010`. @throws CannotValidate */

@@ -2,23 +2,12 @@
  * OPC UA inspected by a real gateway, on each transport, beside Modbus: node-opcua's client and server over None, Sign
  * and SignAndEncrypt, and raw sockets for what no client does.
  */
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import {
   AttributeIds,
   type ClientSession,
   ClientSubscription,
   DataType,
-  MessageSecurityMode,
-  nodesets,
-  OPCUACertificateManager,
-  OPCUAClient,
-  type OPCUAClientOptions,
-  OPCUAServer,
-  type OPCUAServerOptions,
-  SecurityPolicy,
-  StatusCodes,
+  type OPCUAClient,
   TimestampsToReturn,
   Variant,
 } from 'node-opcua'
@@ -29,112 +18,35 @@ import { REQUEST } from '../../src/protocols/opcua/services.ts'
 import { freePort, TestGateway, TRANSPORTS } from '../support/gateway.ts'
 import { adu } from '../support/modbus.ts'
 import { acknowledge, hello, message, openNone, request } from '../support/opcua.ts'
+import {
+  type CellServer,
+  type ClientOptions,
+  client,
+  type MODES,
+  startServer,
+  temporary,
+  withSession,
+} from '../support/opcua-peers.ts'
+import { type Holder, selfSigned } from '../support/opcua-pki.ts'
 import { answer } from '../support/server.ts'
 import { connect, RawTarget, until } from '../support/sockets.ts'
 
-const directory = mkdtempSync(join(tmpdir(), 'headgate-inspect-'))
-t.teardown(() => rmSync(directory, { recursive: true, force: true }))
+const directory = temporary(t)
 
-async function manager(name: string): Promise<OPCUACertificateManager> {
-  const made = new OPCUACertificateManager({
-    rootFolder: join(directory, name),
-    automaticallyAcceptUnknownCertificate: true,
-    keySize: 2048,
-  })
-  await made.initialize()
-  return made
-}
+let cell: CellServer
+let holder: Holder
 
-const cell = { setpoint: 20, written: [] as number[], calls: 0, namespace: 0 }
-
-async function startServer(port: number): Promise<OPCUAServer> {
-  const server = new OPCUAServer({
-    port,
-    host: '127.0.0.1',
-    hostname: '127.0.0.1',
-    nodeset_filename: [nodesets.standard],
-    serverCertificateManager: await manager('server'),
-    userCertificateManager: await manager('users'),
-    securityModes: [MessageSecurityMode.None, MessageSecurityMode.Sign, MessageSecurityMode.SignAndEncrypt],
-    securityPolicies: [SecurityPolicy.None, SecurityPolicy.Basic256Sha256, SecurityPolicy.Aes256_Sha256_RsaPss],
-  } as OPCUAServerOptions)
-  await server.initialize()
-  const { addressSpace } = server.engine
-  if (!addressSpace) throw new Error('no address space')
-  const namespace = addressSpace.registerNamespace('urn:plant:cell')
-  cell.namespace = namespace.index
-  const line = namespace.addObject({
-    browseName: 'Line1',
-    nodeId: 's=Line1',
-    organizedBy: addressSpace.rootFolder.objects,
-  })
-  namespace.addVariable({
-    componentOf: line,
-    browseName: 'Setpoint',
-    nodeId: 's=Line1.Setpoint',
-    dataType: 'Double',
-    minimumSamplingInterval: 50,
-    value: {
-      get: () => new Variant({ dataType: DataType.Double, value: cell.setpoint }),
-      set: (value: Variant) => {
-        cell.setpoint = value.value as number
-        cell.written.push(cell.setpoint)
-        return StatusCodes.Good
-      },
-    },
-  })
-  namespace.addVariable({
-    componentOf: line,
-    browseName: 'Big',
-    nodeId: 's=Line1.Big',
-    dataType: 'ByteString',
-    minimumSamplingInterval: 1000,
-    value: { get: () => new Variant({ dataType: DataType.ByteString, value: Buffer.alloc(400_000, 0xab) }) },
-  })
-  let counter = 0
-  namespace.addVariable({
-    componentOf: line,
-    browseName: 'Counter',
-    nodeId: 's=Line1.Counter',
-    dataType: 'UInt32',
-    minimumSamplingInterval: 20,
-    value: { get: () => new Variant({ dataType: DataType.UInt32, value: counter++ }) },
-  })
-  const method = namespace.addMethod(line, {
-    browseName: 'Ack',
-    nodeId: 's=Ack',
-    inputArguments: [],
-    outputArguments: [],
-  })
-  method.bindMethod((_inputs, _context, callback) => {
-    cell.calls++
-    callback(null, { statusCode: StatusCodes.Good, outputArguments: [] })
-  })
-  await server.start()
-  return server
-}
-
-const MODES = {
-  None: MessageSecurityMode.None,
-  Sign: MessageSecurityMode.Sign,
-  SignAndEncrypt: MessageSecurityMode.SignAndEncrypt,
-} as const
-type ModeName = keyof typeof MODES
-
-async function client(mode: ModeName, options: Partial<OPCUAClientOptions> = {}): Promise<OPCUAClient> {
-  return OPCUAClient.create({
-    applicationName: 'inspected',
-    clientCertificateManager: await manager('client'),
-    securityMode: MODES[mode],
-    securityPolicy: mode === 'None' ? SecurityPolicy.None : SecurityPolicy.Basic256Sha256,
+const made = (mode: keyof typeof MODES, options: ClientOptions = {}): Promise<OPCUAClient> =>
+  client(t, directory, `inspected-${++clients}`, holder, {
+    mode,
+    policy: mode === 'None' ? 'None' : 'Basic256Sha256',
     endpointMustExist: false,
-    connectionStrategy: { maxRetry: 0, initialDelay: 10, maxDelay: 50 },
-    transportTimeout: 20_000,
-    keepSessionAlive: false,
     ...options,
-  } as OPCUAClientOptions)
-}
+  })
+let clients = 0
 
+/** What the server holds, by what it has taken. */
+const setpoint = (): number => cell.written.at(-1) ?? 20
 const node = (name: string) => ({ nodeId: `ns=${cell.namespace};s=Line1.${name}`, attributeId: AttributeIds.Value })
 const write = (session: ClientSession, value: number) =>
   session.write({ ...node('Setpoint'), value: { value: new Variant({ dataType: DataType.Double, value }) } })
@@ -214,27 +126,18 @@ ${[listener('NONE', ports.none), listener('NONE', ports.modbus, 'Modbus/TCP', po
 
 const urlOf = (port: number): string => `opc.tcp://127.0.0.1:${port}`
 
-/** A session of a client, both closed when `work` is done. */
-async function within<T>(made: OPCUAClient, port: number, work: (session: ClientSession) => Promise<T>): Promise<T> {
-  await made.connect(urlOf(port))
-  try {
-    const session = await made.createSession()
-    const result = await work(session)
-    await session.close().catch(() => {})
-    return result
-  } finally {
-    await made.disconnect().catch(() => {})
-  }
-}
+const within = <T>(one: OPCUAClient, port: number, work: (session: ClientSession) => Promise<T>): Promise<T> =>
+  withSession(one, urlOf(port), work)
 
 t.test('real clients and servers', async (t) => {
-  const server = await startServer(await freePort())
-  t.teardown(() => server.shutdown(0))
+  const [own, its] = await Promise.all([selfSigned('server'), selfSigned('inspected')])
+  holder = its
+  cell = await startServer(t, directory, own)
   const modbus = await RawTarget.open(answer, 0, '127.0.0.1')
   t.teardown(() => modbus.close())
   for (const io of TRANSPORTS) {
     const ports: Ports = {
-      server: Number(new URL(server.getEndpointUrl().replace('opc.tcp', 'http')).port),
+      server: cell.port,
       modbus: await freePort(),
       modbusTarget: modbus.port,
       metrics: await freePort(),
@@ -248,8 +151,8 @@ t.test('real clients and servers', async (t) => {
     t.teardown(() => gateway.stop())
 
     t.test(`${io}: None: what is allowed works, a denied write is answered, the session lives`, async (t) => {
-      await within(await client('None'), ports.none, async (session) => {
-        t.equal((await session.read(node('Setpoint'))).value.value, cell.setpoint)
+      await within(await made('None'), ports.none, async (session) => {
+        t.equal((await session.read(node('Setpoint'))).value.value, setpoint())
         t.equal((await session.read(node('Big'))).value.value.length, 400_000)
         const browsed = await session.browse(`ns=${cell.namespace};s=Line1`)
         t.ok((browsed.references ?? []).length >= 3)
@@ -265,7 +168,7 @@ t.test('real clients and servers', async (t) => {
           .catch((error: Error) => error)
         t.match(called, { message: /BadUserAccessDenied/ })
         t.equal(cell.written.length, written)
-        t.equal((await session.read(node('Setpoint'))).value.value, cell.setpoint, 'after it')
+        t.equal((await session.read(node('Setpoint'))).value.value, setpoint(), 'after it')
         const subscription = ClientSubscription.create(session, {
           requestedPublishingInterval: 50,
           publishingEnabled: true,
@@ -311,7 +214,7 @@ t.test('real clients and servers', async (t) => {
 
     t.test(`${io}: Sign: inspected; a denied write never arrives and ends the connection`, async (t) => {
       const written = cell.written.length
-      await within(await client('Sign'), ports.sign, async (session) => {
+      await within(await made('Sign'), ports.sign, async (session) => {
         t.equal((await session.read(node('Big'))).value.value.length, 400_000)
         t.equal(
           await gateway.sample('headgate_opcua_channels', { conduit: 'SIGN', visibility: 'inspected', mode: 'Sign' }),
@@ -328,7 +231,7 @@ t.test('real clients and servers', async (t) => {
         server_certificate: /^[0-9a-f]{40}$/,
       })
       t.test('the client comes back with its session', async (t) => {
-        const patient = await client('Sign', {
+        const patient = await made('Sign', {
           connectionStrategy: { maxRetry: 10, initialDelay: 20, maxDelay: 100 },
           keepSessionAlive: false,
         })
@@ -336,14 +239,14 @@ t.test('real clients and servers', async (t) => {
           const restored = new Promise((resolve) => patient.once('connection_reestablished', () => resolve(true)))
           await write(session, 41).catch(() => {})
           await restored
-          t.equal((await session.read(node('Setpoint'))).value.value, cell.setpoint)
+          t.equal((await session.read(node('Setpoint'))).value.value, setpoint())
         })
         t.equal(cell.written.length, written)
       })
     })
 
     t.test(`${io}: SignAndEncrypt: header only; weaker channels are refused`, async (t) => {
-      await within(await client('SignAndEncrypt'), ports.encrypt, async (session) => {
+      await within(await made('SignAndEncrypt'), ports.encrypt, async (session) => {
         t.equal((await session.read(node('Big'))).value.value.length, 400_000)
         t.equal((await write(session, 50)).name, 'Good')
         const labels = {
@@ -365,16 +268,14 @@ t.test('real clients and servers', async (t) => {
         visibility: 'header only',
         security_policy: 'Basic256Sha256',
       })
-      await t.rejects(within(await client('Sign'), ports.encrypt, async (session) => session.read(node('Setpoint'))))
+      await t.rejects(within(await made('Sign'), ports.encrypt, async (session) => session.read(node('Setpoint'))))
       t.match(await gateway.event('channel.downgraded', { conduit: 'ENCRYPT', security_mode: 'Sign' }), {
         reason: 'security',
       })
-      await t.rejects(within(await client('None'), ports.encrypt, async (session) => session.read(node('Setpoint'))))
+      await t.rejects(within(await made('None'), ports.encrypt, async (session) => session.read(node('Setpoint'))))
       await t.rejects(
-        within(
-          await client('SignAndEncrypt', { securityPolicy: SecurityPolicy.Aes256_Sha256_RsaPss }),
-          ports.encrypt,
-          async (session) => session.read(node('Setpoint')),
+        within(await made('SignAndEncrypt', { policy: 'Aes256_Sha256_RsaPss' }), ports.encrypt, async (session) =>
+          session.read(node('Setpoint')),
         ),
       )
       t.match(await gateway.event('channel.denied', { conduit: 'ENCRYPT', security_policy: 'Aes256_Sha256_RsaPss' }), {
@@ -383,7 +284,7 @@ t.test('real clients and servers', async (t) => {
     })
 
     t.test(`${io}: rules on nodes, values and methods of a namespace by its URI`, async (t) => {
-      await within(await client('None'), ports.nodes, async (session) => {
+      await within(await made('None'), ports.nodes, async (session) => {
         await session.readNamespaceArray()
         const written = cell.written.length
         t.equal((await write(session, 60)).name, 'Good')
@@ -398,7 +299,11 @@ t.test('real clients and servers', async (t) => {
         t.equal(other.statusCode.name, 'BadUserAccessDenied', 'one item of the list')
         const calls = cell.calls
         const [called] = await session.call([
-          { objectId: `ns=${cell.namespace};s=Line1`, methodId: `ns=${cell.namespace};s=Ack`, inputArguments: [] },
+          {
+            objectId: `ns=${cell.namespace};s=Line1`,
+            methodId: `ns=${cell.namespace};s=Ack`,
+            inputArguments: [new Variant({ dataType: DataType.UInt32, value: 2 })],
+          },
         ])
         t.equal(called.statusCode.name, 'Good')
         t.equal(cell.calls, calls + 1)
@@ -416,7 +321,7 @@ t.test('real clients and servers', async (t) => {
 
     t.test(`${io}: monitor: all of it passes, and is told`, async (t) => {
       for (const mode of ['None', 'Sign'] as const) {
-        await within(await client(mode), ports.watch, async (session) => {
+        await within(await made(mode), ports.watch, async (session) => {
           t.equal((await write(session, 70)).name, 'Good', mode)
           t.equal((await session.read(node('Big'))).value.value.length, 400_000)
         })
@@ -469,7 +374,7 @@ t.test('real clients and servers', async (t) => {
     })
 
     t.test(`${io}: reload: a channel that is up gets new rules; sessions stay`, async (t) => {
-      await within(await client('None'), ports.none, async (session) => {
+      await within(await made('None'), ports.none, async (session) => {
         await t.rejects(write(session, 80))
         await gateway.reload(policyOf(io, ports, 'discovery, session, browse, read, subscribe, write'))
         t.equal((await write(session, 81)).name, 'Good')
