@@ -1,10 +1,9 @@
 /** A whole gateway: records, metrics page, control socket and workers, from its policy's file to its last event. */
 
-import { readFileSync } from 'node:fs'
 import { BaselineKeeper } from '../baseline/keeper.ts'
 import { formatFinding } from '../policy/findings.ts'
-import { checkPolicy, type LoadedPolicy, loadPolicy, type Modes } from '../policy/load.ts'
-import type { Finding, Mode, Policy } from '../policy/model.ts'
+import { loadPolicy, type Modes } from '../policy/load.ts'
+import type { Finding, Policy } from '../policy/model.ts'
 import type { EventInput } from '../records/catalogue.ts'
 import { MetricsServer } from '../records/http.ts'
 import { Metrics } from '../records/metrics.ts'
@@ -14,14 +13,16 @@ import { type Certificates, expiryEvents, loadCertificates, RejectedKeeper } fro
 import type { NormalTraffic } from './conduit-plan.ts'
 import { carryOut } from './control/acts.ts'
 import { ControlServer } from './control/server.ts'
+import { keptUntilRestart, modesOf, NO_MODES, overlaid } from './in-force.ts'
 import { unavailable } from './linux/syscalls.ts'
 import { listenKey } from './plan.ts'
-import { type Replaced, replaceDocument } from './promote.ts'
+import { promotable, type Replaced, replaceDocument } from './promote.ts'
 import { baselineView, normalTraffic } from './rollout/baseline.ts'
 import { Refused, type RolloutHost, said } from './rollout/host.ts'
 import { Rollout } from './rollout/rollout.ts'
 import type { Who } from './rollout/state.ts'
 import { ShadowPolicy } from './shadow-policy.ts'
+import { statusOf } from './status.ts'
 import { ListenError, Supervisor } from './supervisor.ts'
 
 /** The gateway cannot start: one line for a person. */
@@ -105,23 +106,10 @@ export class Gateway {
 
   /** The policy with the modes that were kept. @throws StartError where it has errors that its document has not */
   private withModes(document: Policy, bytes: Uint8Array | null): Policy {
-    const { policy, findings } = this.overlaid(document, bytes, this.rollout?.modesFor(document) ?? NO_MODES)
+    const { policy, findings } = overlaid(document, bytes, this.rollout?.modesFor(document) ?? NO_MODES)
     if (policy !== null) return policy
     const errors = findings.filter((finding) => finding.severity === 'error').map(formatFinding)
     throw new StartError(`the modes that were kept need a document without these errors:\n${errors.join('\n')}`)
-  }
-
-  private overlaid(
-    document: Policy,
-    bytes: Uint8Array | null,
-    modes: Modes,
-  ): Pick<LoadedPolicy, 'policy' | 'findings'> {
-    if (document.conduits.every(({ id, mode }) => (modes.get(id) ?? mode) === mode)) {
-      return { policy: document, findings: [] }
-    }
-    if (bytes !== null) return checkPolicy(document.file, bytes, modes)
-    const conduits = document.conduits.map((conduit) => ({ ...conduit, mode: modes.get(conduit.id) ?? conduit.mode }))
-    return { policy: { ...document, conduits }, findings: [] }
   }
 
   /** What is normal on conduits whose cut-over is watched, beside what known assets do. */
@@ -138,7 +126,7 @@ export class Gateway {
       document: () => this.document,
       modes: () => modesOf(this.policy),
       errorsWith: (modes) =>
-        this.overlaid(this.document, this.bytes, modes).findings.filter((finding) => finding.severity === 'error'),
+        overlaid(this.document, this.bytes, modes).findings.filter((finding) => finding.severity === 'error'),
       apply: (modes, because) => this.switchModes(modes, because),
       counts: (conduit) => this.metrics.watched(conduit),
       baseline: (conduit, at) =>
@@ -308,9 +296,9 @@ export class Gateway {
     bytes: Uint8Array | null,
   ): Promise<string> {
     if (document === null) return this.rejectAll(findings)
-    const overlaid = this.overlaid(document, bytes, this.rollout?.modesFor(document) ?? NO_MODES)
-    const { policy } = overlaid
-    if (policy === null) return this.rejectAll(overlaid.findings)
+    const inPlace = overlaid(document, bytes, this.rollout?.modesFor(document) ?? NO_MODES)
+    const { policy } = inPlace
+    if (policy === null) return this.rejectAll(inPlace.findings)
     let certificates: Certificates
     try {
       if (policy.gateway === null) throw new Error('no gateway section')
@@ -331,7 +319,7 @@ export class Gateway {
     await this.keepBaseline()
     this.metrics.reloaded('loaded')
     this.inForce()
-    this.warn(policy === document ? findings : overlaid.findings)
+    this.warn(policy === document ? findings : inPlace.findings)
     this.tellCertificates()
     if (kept !== '') {
       const detail = `changed, but in force from the next start only: ${kept}`
@@ -356,26 +344,12 @@ export class Gateway {
     if (candidate === null || bytes === null || rollout === null) {
       throw new Refused('there is no shadow policy that judges: see gateway.shadow')
     }
-    if (candidate.sha256 === this.document.sha256) throw new Refused('the shadow policy is the policy in force already')
-    if (!this.shadow.intact) {
-      throw new Refused(`${candidate.file} has changed since it judges: let it judge as it is now, or restore it`)
-    }
-    if (this.bytes === null || !readFileSync(file).equals(this.bytes)) {
-      throw new Refused(`${file} has changed since it was put into force: "headgate reload", or restore it`)
-    }
-    const inPlace = checkPolicy(file, bytes, modesOf(this.policy))
-    const asWritten = checkPolicy(file, bytes)
-    const document = asWritten.policy
-    if (inPlace.policy === null || document === null) {
-      const findings = document === null ? asWritten.findings : inPlace.findings
-      const errors = findings.filter((finding) => finding.severity === 'error').map(formatFinding)
-      throw new Refused(`with the modes in force it has errors: ${errors.join('; ')}`)
-    }
-    if (pathsOf(document) !== pathsOf(candidate)) {
-      throw new Refused(
-        `paths in ${candidate.file} are relative to its own directory, and would mean others in ${file}`,
-      )
-    }
+    const { document, findings } = promotable(
+      { candidate, written: bytes, intact: this.shadow.intact },
+      this.document,
+      this.bytes,
+      modesOf(this.policy),
+    )
     const forget = rollout.keepModes(document, who, why)
     let replaced: Replaced
     try {
@@ -386,7 +360,7 @@ export class Gateway {
         `${file} cannot be replaced: ${(error as Error).message}; copy ${candidate.file} over it, and "headgate reload"`,
       )
     }
-    const failure = await this.reloadNow(document, inPlace.findings, bytes)
+    const failure = await this.reloadNow(document, findings, bytes)
     if (failure !== '') {
       replaced.undo()
       forget()
@@ -407,7 +381,7 @@ export class Gateway {
 
   /** Puts other modes of the same document into force. Rejects where it cannot. */
   private async switchModes(modes: Modes, because: (conduit: string) => Partial<EventInput>): Promise<void> {
-    const { policy, findings } = this.overlaid(this.document, this.bytes, modes)
+    const { policy, findings } = overlaid(this.document, this.bytes, modes)
     if (policy === null) throw new Error(findings.map(formatFinding).join('; '))
     this.supervisor.expect(this.normal(policy))
     await this.supervisor.reload(policy)
@@ -445,29 +419,10 @@ export class Gateway {
 
   /** What `headgate status` shows. */
   status(): Record<string, unknown> {
-    const { file, sha256, conduits, gateway } = this.policy
-    const rollout = this.rollout?.status() ?? { planned: {}, watches: {}, latest: {} }
-    return {
-      version: VERSION,
-      gateway: gateway?.name,
-      pid: process.pid,
-      io: this.io,
-      uptime_seconds: Math.round((performance.now() - this.started) / 1000),
-      time: new Date().toISOString(),
-      policy: { file, sha256 },
-      shadow:
-        gateway?.shadow == null
-          ? null
-          : { file: gateway.shadow, sha256: this.shadow.policy?.sha256 ?? null, judging: this.judging !== null },
-      conduits: conduits.map(({ id, mode }) => ({
-        conduit: id,
-        mode,
-        document_mode: this.document.conduits.find((one) => one.id === id)?.mode ?? mode,
-        changed: rollout.latest[id] ?? null,
-        planned: rollout.planned[id] ?? null,
-        watch: rollout.watches[id] ?? null,
-      })),
-    }
+    const { policy, document, io, started } = this
+    const judging = this.judging !== null
+    const shadow = { sha256: this.shadow.policy?.sha256 ?? null, judging }
+    return statusOf({ policy, document, io, started, shadow, rollout: this.rollout?.status() ?? null })
   }
 
   /** Ends a stop that waits for outstanding requests. */
@@ -489,21 +444,4 @@ export class Gateway {
     await this.page.close()
     await this.recorder.close()
   }
-}
-
-const NO_MODES: Modes = new Map()
-
-/** What a document says of its gateway, with its paths made absolute. */
-const pathsOf = ({ gateway }: Policy): string =>
-  JSON.stringify({ ...gateway, listeners: [] }, (_, value) => (typeof value === 'bigint' ? `${value}` : value))
-
-const modesOf = (policy: Policy): Map<string, Mode> => new Map(policy.conduits.map(({ id, mode }) => [id, mode]))
-
-/** Settings of the gateway's that a reload would change but cannot. */
-function keptUntilRestart(former: Policy, next: Policy): string {
-  const settings = ['metrics', 'workers', 'io', 'log', 'control'] as const
-  const changed = settings.filter(
-    (key) => JSON.stringify(former.gateway?.[key]) !== JSON.stringify(next.gateway?.[key]),
-  )
-  return changed.map((key) => `gateway.${key}`).join(', ')
 }
