@@ -20,6 +20,7 @@ import type { EventInput, EventName } from '../records/catalogue.ts'
 import { WATCHED } from '../records/counters.ts'
 import { flowKey, OPCUA_UNIT } from './conduit-plan.ts'
 import type { DataPlane } from './data-plane.ts'
+import { Doubts, OpcUaDoubts } from './doubts.ts'
 import { Extent } from './extent.ts'
 import { MOST_ITEMS, OpcUaExtent } from './opcua-extent.ts'
 import { OpcUaConnectionShadow } from './opcua-shadow.ts'
@@ -35,8 +36,6 @@ export interface Peer {
   port: number
 }
 
-/** Requests that would be denied whose answers one connection waits for. */
-const DOUBTS = 32
 /** After a failed dial, how long requests are answered with 0A before another is tried. */
 const REDIAL_MS = 500
 /** Ends of a connection that are nobody's loss. */
@@ -93,14 +92,9 @@ export abstract class Connection implements ModbusHost, TerminateHost, OpcUaWitn
   /** The baseline that `track` is of. */
   private tracker: LiveBaseline | null = null
   private reached = false
-  /** Requests in monitor mode that would be denied and whose answers are to come: identifiers as a frame has them. */
-  private doubts: Int32Array | null = null
-  private readonly doubtKinds: (Kind | null)[] = []
-  private doubtAt = 0
-  /** How many of them there are. */
-  private doubtful = 0
-  /** The same for OPC UA, by request id. */
-  private opcuaDoubts: Map<number, { kind: Kind; items: OpcUaItems }> | null = null
+  /** Requests that would be denied and whose answers are to come; null: there were none yet. */
+  private doubts: Doubts | null = null
+  private opcuaDoubts: OpcUaDoubts | null = null
 
   protected constructor(plane: DataPlane, listener: ListenerPlan, peer: Peer, slots: readonly [number, number]) {
     this.plane = plane
@@ -332,7 +326,8 @@ export abstract class Connection implements ModbusHost, TerminateHost, OpcUaWitn
   }
 
   witness(fromClient: boolean, buf: Uint8Array, adu: number, end: number): void {
-    if (this.doubtful > 0 && !fromClient && end - adu > 7) this.answered(buf, adu)
+    const { doubts } = this
+    if (doubts !== null && doubts.size > 0 && !fromClient && end - adu > 7) doubts.answered(buf, adu)
     const { track, tracker } = this
     if (track === null || tracker === null || track instanceof OpcUaTrack) return
     tracker.clock[0] = this.plane.wallMs() * 1000
@@ -436,28 +431,8 @@ export abstract class Connection implements ModbusHost, TerminateHost, OpcUaWitn
       if (kind.extent instanceof Extent) kind.extent.request(buf, adu, end, reason !== REASON.malformed)
     }
     if (!would || !this.session.monitoring || end - adu <= 7) return
-    this.doubts ??= new Int32Array(DOUBTS)
-    // The oldest gives way: it was not answered.
-    const at = this.doubtAt
-    this.doubtAt = (at + 1) % DOUBTS
-    if ((this.doubtKinds[at] ?? null) === null) this.doubtful++
-    this.doubts[at] = identifiers(buf, adu)
-    this.doubtKinds[at] = kind
-  }
-
-  /** Where the response at hand answers a request that would be denied, its event will tell how. */
-  private answered(buf: Uint8Array, adu: number): void {
-    const { doubts, doubtKinds } = this
-    if (doubts === null) return
-    const key = identifiers(buf, adu) & ~0x80
-    for (let at = 0; at < DOUBTS; at++) {
-      const kind = doubtKinds[at]
-      if (doubts[at] !== key || kind === null || kind === undefined) continue
-      if (kind.extent instanceof Extent) kind.extent.answered((buf[adu + 7] & 0x80) !== 0)
-      doubtKinds[at] = null
-      this.doubtful--
-      return
-    }
+    this.doubts ??= new Doubts()
+    this.doubts.add(kind, buf, adu)
   }
 
   private explain(kind: ReportKind, reason: number, code: number, buf: Uint8Array, adu: number, end: number): string {
@@ -506,23 +481,12 @@ export abstract class Connection implements ModbusHost, TerminateHost, OpcUaWitn
       if (kind.extent instanceof OpcUaExtent) kind.extent.request(reached())
     }
     if (id === 0) return
-    this.opcuaDoubts ??= new Map()
-    const { opcuaDoubts: doubts } = this
-    doubts.set(id, { kind, items: reached() })
-    if (doubts.size <= DOUBTS) return
-    // The oldest gives way: it was not answered.
-    for (const oldest of doubts.keys()) {
-      doubts.delete(oldest)
-      return
-    }
+    this.opcuaDoubts ??= new OpcUaDoubts()
+    this.opcuaDoubts.add(kind, id, reached())
   }
 
   answeredOpcUa(request: number, refused: boolean): void {
-    const doubt = this.opcuaDoubts?.get(request)
-    if (doubt === undefined) return
-    this.opcuaDoubts?.delete(request)
-    const { extent } = doubt.kind
-    if (extent instanceof OpcUaExtent) extent.answered(doubt.items, refused)
+    this.opcuaDoubts?.answered(request, refused)
   }
 
   private get pairKey(): string {
@@ -541,10 +505,6 @@ export abstract class Connection implements ModbusHost, TerminateHost, OpcUaWitn
     return { event, ...this.plane.pairFields(this.listener, this.peer) }
   }
 }
-
-/** Transaction identifier, unit identifier, function code. */
-const identifiers = (buf: Uint8Array, adu: number): number =>
-  (buf[adu] << 24) | (buf[adu + 1] << 16) | (buf[adu + 6] << 8) | buf[adu + 7]
 
 /** Counts a connection's verdict where its conduit counts. */
 export function countConnection(listener: ListenerPlan, reason: number, would: boolean): void {
