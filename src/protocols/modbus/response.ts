@@ -208,8 +208,8 @@ const COUNT_SHIFT = 16
  * @param buf holds the request PDU at [pdu, end)
  */
 export function noteRequest(buf: Uint8Array, pdu: number, end: number, words: Int32Array, at: number): void {
-  const code = buf[pdu]
-  if (end - pdu >= 5 && code >= 1 && code <= 4) noteRead(code, (buf[pdu + 3] << 8) | buf[pdu + 4], words, at)
+  const code = end - pdu < 5 ? 0 : buf[pdu]
+  if (code >= 1 && code <= 4) noteRead(code, (buf[pdu + 3] << 8) | buf[pdu + 4], words, at)
   else noteOther(buf, pdu, end, words, at)
 }
 
