@@ -14,6 +14,7 @@ import { tableOf } from './function-tables.ts'
 import { isAboutOpcUa } from './opcua-assess.ts'
 import {
   decidedGrants,
+  isOpenedByNow,
   type SightedGrant,
   sightedGrant,
   sightedRuleNode,
@@ -221,6 +222,7 @@ function standingOf(
     const stands = sightedStanding(policy, opcua, one.rule)
     if (stands !== 'open') return stands
   }
+  if (isOpenedByNow(policy, one)) return 'allowed'
   if (grants.length === 0) {
     // No rule speaks of limits and of form: what has not been seen for a day under this very policy is over.
     const since = policies.get(policy.sha256) ?? Number.POSITIVE_INFINITY

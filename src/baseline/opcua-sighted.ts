@@ -101,8 +101,34 @@ export function decidedGrants({ row, services, nodes }: OpcUaGrant): SightedGran
 export const isNarrow = (service: string, reason: string): boolean =>
   reason === 'node' || reason === 'attribute' || reason === 'value' || !HARMLESS.has(GROUP_OF.get(service) ?? '')
 
+/** How `toMode` begins where the conduit has nothing against a channel, and no rule is for one. */
+const NO_RULE = 'no rule for a channel of '
+
+/** Whether an event tells of a channel for which only a rule was missing. */
+export const lacksRule = (kind: string, reason: string, detail: string): boolean =>
+  kind === 'channel' && (reason === 'pair' || (reason === 'security' && detail.startsWith(NO_RULE)))
+
+/** A channel for which there was no rule needs none of its own: one for what the client asks opens it. */
+export function isOpenedByNow(policy: Policy, { conduit, client, target, port, ruleless }: Sighting): boolean {
+  if (!ruleless) return false
+  return (placesOf(policy, 'opcua') as ProtocolPlace<OpcUaProtocol>[]).some(
+    (place) =>
+      place.conduit.id === conduit &&
+      leadsTo(policy, place, { client, target, port }) &&
+      place.protocol.rules.some(
+        (rule) =>
+          rule.action === 'allow' &&
+          rule.mode !== 'monitor' &&
+          isAnyChannel(rule) &&
+          holds(rule.from, client) &&
+          holds(rule.to, target),
+      ),
+  )
+}
+
 /** Why no rule mends it, and what a person has to decide. */
-function mendOpcUa({ kind, reason, service, detail }: Sighting): string {
+function mendOpcUa({ kind, reason, service, detail, ruleless }: Sighting): string {
+  if (ruleless) return 'a channel has none of its own: it opens once a rule allows what this client asks'
   if (service === 'encrypted' || reason === 'security' || kind === 'channel') {
     const why = service === 'encrypted' ? 'encryption hides it' : `the channel's security${detail && ` (${detail})`}`
     return `${why}: decide whether to terminate it (handling: terminate), to change the security that is allowed (security_modes, security_policies, certificates, endpoint_urls), or to mend the client`

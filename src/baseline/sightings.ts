@@ -6,7 +6,7 @@ import { parseFunction } from '../protocols/modbus/function-codes.ts'
 import { numbersOf } from '../protocols/opcua/describe.ts'
 import { SERVICES } from '../protocols/opcua/services.ts'
 import { keyOf } from './decisions.ts'
-import { isNarrow } from './opcua-sighted.ts'
+import { isNarrow, lacksRule } from './opcua-sighted.ts'
 import { RangeSet } from './ranges.ts'
 
 /** Kinds that are kept apart; a scan must not take all memory. */
@@ -83,6 +83,8 @@ export class Sighting {
   unnamed = 0
   /** OPC UA: something was written that is no number. */
   valueHidden = false
+  /** OPC UA: a channel, each time for want of a rule alone. */
+  ruleless = true
   clientAsset: string | null = null
   targetAsset: string | null = null
   /** The rule that came nearest to allowing it, of the latest event. */
@@ -148,6 +150,7 @@ export class Sighting {
     this.targetAsset = textOrNull(fields.target_asset) ?? this.targetAsset
     this.rule = textOrNull(fields.rule)
     this.detail = text(fields.detail)
+    this.ruleless &&= this.protocol === 'opcua' && lacksRule(this.kind, this.reason, this.detail)
     this.responses += Number(fields.responses ?? 0)
     this.exceptions += Number(fields.exceptions ?? 0)
     const worker = Number(fields.worker ?? 0)

@@ -251,3 +251,30 @@ t.test('what no rule can mend stands in the way, with what is to be decided', (t
   t.equal(verdicts[0].conduit, 'C1')
   t.end()
 })
+
+t.test('a channel that only lacked a rule is settled by the rules for what its client asks', (t) => {
+  const sightings = new Sightings()
+  const base = { time: '2026-11-25T01:00:00.000Z', protocol: 'opcua', conduit: 'C1', client: MES, target: SERVER }
+  const add = (fields: Record<string, unknown>): void =>
+    sightings.add({ event: 'channel.would_deny', function: 'OpenSecureChannel', target_port: 4840, ...base, ...fields })
+  add({ reason: 'pair', detail: 'no rule for this client and target' })
+  add({ reason: 'security', detail: 'no rule for a channel of Basic256Sha256 with the mode Sign' })
+  const under = (text: string) => {
+    const { policy } = checkPolicy('policy.yaml', Buffer.from(text))
+    return analyze({ sightings, policy, baseline: null, decisions: [], minBaselineMs: 0 })
+  }
+  const ruled = POLICY(4840, 4840)
+  const other = ruled.replaceAll('from: [MES-01]', 'from: [127.0.0.99]')
+  const before = under(other)
+  t.match(
+    before.candidates.map(({ obstacle }) => obstacle),
+    [/opens once a rule allows what this client asks/, /opens once a rule allows what this client asks/],
+  )
+  t.equal(before.verdicts[0].ready, false)
+  t.match(under(ruled), { candidates: [], settled: { allowed: 2 }, verdicts: [{ ready: true }] })
+  // What the conduit has against a channel is not mended by a rule, even if it came only once.
+  add({ reason: 'security', detail: 'security policy None' })
+  t.equal(under(ruled).candidates.length, 1)
+  t.match(under(ruled).candidates[0].obstacle, /security policy None.*handling: terminate/)
+  t.end()
+})
