@@ -88,7 +88,7 @@ export function writingRules(protocol: Inspected): Rule[] {
 }
 
 /** Requests of OPC UA that change values, history, nodes, or call (OPC 10000-4 §5.8, §5.11.4, §5.11.5, §5.12). */
-const CHANGING_SERVICES = new Set([488, 494, 500, 506, 673, 700, 712])
+export const CHANGING_SERVICES: ReadonlySet<number> = new Set([488, 494, 500, 506, 673, 700, 712])
 const changes = (rule: Rule): boolean =>
   'services' in rule && (rule.services as number[]).some((service) => CHANGING_SERVICES.has(service))
 

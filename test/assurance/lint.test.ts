@@ -95,6 +95,7 @@ const THROUGH = (more: object = {}) => ({
   ],
 })
 const OPCUA_RULE = { name: 'ua', from: ['HIST-01'], to: ['PLC-01'], services: ['all'] }
+const CALL = { name: 'writes', ...FROM_CELL, services: ['Call'], methods: ['ns=2;s=Line1/ns=2;s=Ack'] }
 const OPCUA = (mode: string, more: object = { services: ['read'] }) => ({
   protocols: [
     {
@@ -287,8 +288,13 @@ const cases: [LintId, string, Record<string, Parts>, Record<string, Parts>][] = 
   [
     'write-any-address',
     'C1/writes',
-    { 'no addresses': rules({ ...WRITE, ...FROM_CELL, addresses: undefined }) },
     {
+      'no addresses': rules({ ...WRITE, ...FROM_CELL, addresses: undefined }),
+      'a call of any method': OPCUA('Sign', { ...CALL, methods: undefined }),
+      'a write of any node beside a call': OPCUA('Sign', { ...CALL, services: ['Call', 'Write'] }),
+    },
+    {
+      'methods named': OPCUA('Sign', CALL),
       'reading any address': rules({ ...RULE, functions: ['read'] }),
       'addresses named': rules({ ...WRITE, ...FROM_CELL }),
     },

@@ -92,7 +92,7 @@ export const LINTS = {
     severity: 'warning',
     clause: `${SR} 7.7: least functionality; SR 3.5: input validation`,
     title: 'writing allowed to any register, coil or node',
-    mend: 'add addresses (OPC UA: nodes) to the rule',
+    mend: 'add addresses (OPC UA: nodes, methods) to the rule',
   },
   'opcua-below-claim': {
     severity: 'warning',

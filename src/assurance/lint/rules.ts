@@ -1,13 +1,21 @@
 /** The lints: each finds its own in a checked policy, and nothing else. */
 import { blocksOverlap, blockWithin } from '../../policy/address.ts'
-import { type AnyProtocol, deniesWriting, type Inspected, isInspected, writingRules } from '../../policy/claim-scope.ts'
+import {
+  type AnyProtocol,
+  CHANGING_SERVICES,
+  deniesWriting,
+  type Inspected,
+  isInspected,
+  writingRules,
+} from '../../policy/claim-scope.ts'
 import { parseDirection } from '../../policy/direction.ts'
 import type { Path, SourceDocument } from '../../policy/document.ts'
 import { show } from '../../policy/findings.ts'
-import type { AddressBlock, Conduit, Policy, Position, Zone } from '../../policy/model.ts'
+import type { AddressBlock, Conduit, OpcUaRule, Policy, Position, Zone } from '../../policy/model.ts'
 import { ALL_SERVICES } from '../../policy/opcua-notations.ts'
 import { zoneBlocks } from '../../policy/zones.ts'
 import { FUNCTION_GROUPS, selectorName } from '../../protocols/modbus/function-codes.ts'
+import { REQUEST } from '../../protocols/opcua/services.ts'
 import type { LintId } from './catalogue.ts'
 import {
   isBelowDmz,
@@ -277,10 +285,15 @@ const writeAnyUnit: LintRule = ({ policy }) =>
     return [{ id: 'write-any-unit', position: rule.position, message, at: ruleAt(conduit, rule) }]
   })
 
+/** A call is as narrow as the methods that the rule names. */
+const changesAnyNode = ({ nodes, methods, services }: OpcUaRule): boolean =>
+  nodes === null &&
+  services.some((service) => CHANGING_SERVICES.has(service) && (service !== REQUEST.Call || methods === null))
+
 const writeAnyAddress: LintRule = ({ policy }) =>
   [...inspectedOf(policy)].flatMap(([conduit, protocol]) =>
     writingRules(protocol).flatMap((rule): Hit[] => {
-      const open = 'unitIds' in rule ? rule.addresses === null : rule.nodes === null && !isBlind(protocol)
+      const open = 'unitIds' in rule ? rule.addresses === null : !isBlind(protocol) && changesAnyNode(rule)
       if (!open) return []
       const what = 'unitIds' in rule ? 'any register and coil' : 'any node'
       const message = `found writing allowed to ${what} by rule ${show(rule.name)}`
