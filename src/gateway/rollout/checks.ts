@@ -33,7 +33,8 @@ export function checks(
 ): Refusal[] {
   const refusals: Refusal[] = []
   if (minDays > 0 && baseline.days === null) {
-    const mend = 'set gateway.baseline and let it monitor for that long; --min-baseline 0 asks for none'
+    const mend =
+      'with gateway.baseline one is written each half minute: let it monitor for that long; --min-baseline 0 asks for none'
     refusals.push({ conduit, check: 'baseline', found: `${baseline.why}, expected ${days(minDays)}`, mend })
   } else if (baseline.days !== null && baseline.days < minDays) {
     const mend = `let it monitor for ${days(minDays - baseline.days)} more, or ask for less by --min-baseline`
