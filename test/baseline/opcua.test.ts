@@ -604,16 +604,19 @@ conduits:
   // A read that a newer document allows is open no more; a write has to have been quiet.
   const ledger = new Ledger(directory)
   const now = Date.now()
+  const refusedRead = {
+    event: 'request.would_deny' as const,
+    conduit: 'C',
+    protocol: 'opcua' as const,
+    client_asset: 'MES-01',
+    client: '10.30.1.20',
+    target: '10.20.1.5',
+    target_port: 4840,
+    reason: 'service',
+    function: 'Read',
+  }
   for (const service of ['Read', 'Write']) {
-    const event = {
-      client_asset: 'MES-01',
-      client: '10.30.1.20',
-      target: '10.20.1.5',
-      target_port: 4840,
-      reason: 'service',
-    }
-    const more = { event: 'request.would_deny' as const, conduit: 'C', protocol: 'opcua' as const, function: service }
-    ledger.hear({ ...event, ...more }, now, before.sha256)
+    ledger.hear({ ...refusedRead, function: service }, now - 40_000, before.sha256, now - 60_000)
   }
   const found = (policy: Policy): string[] =>
     checks(policy, 'C', 0, { days: 20, why: '', undecided: [] }, ledger, now).map((one) => one.found)
@@ -623,4 +626,20 @@ conduits:
   ])
   t.equal(found(document(`${SESSIONS}, ${WRITES}`)).length, 2)
   t.equal(found(document(`${SESSIONS}, ${READS.replace(' }', ', nodes: ["i=85"] }')}`)).length, 2, 'not by some nodes')
+
+  // What an interval has held back of the time before a reload is told after it, and is of the former document.
+  const accepted = document(`${SESSIONS}, ${READS}, ${WRITES}`)
+  const held = (ms: number): void => {
+    const times = { first: new Date(now - 50_000).toISOString(), last: new Date(now - ms).toISOString(), count: 50 }
+    ledger.hear({ ...refusedRead, ...times }, now, accepted.sha256, now - 10_000)
+  }
+  held(12_000)
+  t.equal(found(accepted).length, 1)
+  t.match(
+    found(before),
+    [/: Read of .*, 51 times/, /: Write of /],
+    'under the former it stands, by when it was last seen',
+  )
+  held(5000)
+  t.equal(found(accepted).length, 2, 'denied under the document that was thought to allow it')
 })

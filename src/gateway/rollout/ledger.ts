@@ -44,7 +44,7 @@ const kindSchema = z.strictObject({
   /** Milliseconds since the epoch. */
   first: z.number(),
   last: z.number(),
-  /** SHA-256 of the document that they were last seen under. */
+  /** SHA-256 of the document that they were last seen under; empty: of an earlier one. */
   policy: z.string(),
   /** null: nothing can be said of what other documents would make of them. */
   reads: z.union([readsSchema, serviceSchema]).nullable(),
@@ -58,6 +58,12 @@ const fileSchema = z.strictObject({
 export type WouldDeny = z.infer<typeof kindSchema>
 
 const EVENTS = new Set(['request.would_deny', 'response.would_deny', 'connection.would_refuse', 'channel.would_deny'])
+
+/** What was denied where no request was. */
+const UNASKED: Readonly<Record<string, string>> = {
+  'connection.would_refuse': 'connection',
+  'channel.would_deny': 'channel',
+}
 
 export class Ledger {
   readonly path: string
@@ -79,31 +85,37 @@ export class Ledger {
     }
   }
 
-  /** Takes an event of a worker. @param policy SHA-256 of the document in force */
-  hear(event: EventInput, now: number, policy: string): void {
+  /**
+   * Takes an event of a worker. One that stands for many comes after the interval, when another document may be in force.
+   * @param policy SHA-256 of the document in force
+   * @param since when it came into force
+   */
+  hear(event: EventInput, now: number, policy: string, since: number): void {
     if (!EVENTS.has(event.event) || event.client_asset == null) return
     const count = Number(event.count ?? 1)
+    const last = event.last == null ? now : Math.min(now, Date.parse(String(event.last)) || now)
+    const isFormer = last < since
     const kind: WouldDeny = {
       conduit: String(event.conduit ?? ''),
       client: String(event.client_asset),
       target: String(event.target_asset ?? event.target ?? ''),
-      what: String(event.function ?? (event.event === 'connection.would_refuse' ? 'connection' : 'message')),
+      what: String(event.function ?? UNASKED[event.event] ?? 'message'),
       reason: String(event.reason ?? ''),
       count,
-      first: now,
-      last: now,
-      policy,
+      first: last,
+      last,
+      policy: isFormer ? '' : policy,
       reads: readsOf(event, undefined),
     }
     const key = keyOf(kind)
     const known = this.kinds.get(key)
     if (known !== undefined) {
       known.count += count
-      known.last = now
-      known.policy = policy
+      known.last = Math.max(known.last, last)
+      if (!isFormer) known.policy = policy
       known.reads = readsOf(event, known.reads)
     } else if (this.room(kind.conduit)) this.kinds.set(key, kind)
-    else this.overflow.set(kind.conduit, now)
+    else this.overflow.set(kind.conduit, last)
     this.dirty = true
   }
 

@@ -26,6 +26,8 @@ const RETRY_MS = 5000
 export class Rollout {
   private readonly keeper: StateKeeper
   private readonly ledger: Ledger
+  /** Milliseconds since the epoch; workers go by a document before it counts as in force. */
+  private inForceSince = Number.NEGATIVE_INFINITY
   private readonly watches: Watches
   private readonly host: RolloutHost
   private readonly clocks: Clocks
@@ -72,6 +74,7 @@ export class Rollout {
 
   /** Another document is in force: what of the state no longer fits it goes. */
   reloaded(): void {
+    this.inForceSince = this.clocks.wall()
     this.settle(false)
   }
 
@@ -317,7 +320,7 @@ export class Rollout {
 
   /** Takes the events of the workers. */
   hear(event: EventInput): void {
-    this.ledger.hear(event, this.clocks.wall(), this.host.document().sha256)
+    this.ledger.hear(event, this.clocks.wall(), this.host.document().sha256, this.inForceSince)
   }
 
   /** What is due: planned cut-overs, watches, and what is to be written. Every half second or so. */
