@@ -96,9 +96,8 @@ async function learnFrom(flags: LearnFlags): Promise<number> {
   }
   if (flags.baseline === '-' || mergeAlone) process.stdout.write(json())
   if (requests === 0 && baseline.connections.length + baseline.opcua.length === 0) {
-    process.stderr.write(
-      'headgate: no Modbus or OPC UA traffic found; --port and --any-port say where to look for it\n',
-    )
+    const where = flags.pcap === undefined ? '' : '; --port, --opcua-port and --any-port say where to look for it'
+    process.stderr.write(`headgate: no Modbus or OPC UA traffic found${where}\n`)
     return 1
   }
   if (mergeAlone || (flags.baseline === '-' && flags.output === undefined)) return 0

@@ -683,10 +683,20 @@ t.test('the command line: one clear line, exit 2, and nothing written', async (t
   ]
   const silent = join(directory, 'silent.pcap')
   writeFileSync(silent, pcapFile([]))
-  const results = headgate([...cases.map(([args]) => args), ['learn', '--pcap', silent]])
+  const empty = join(directory, 'empty.jsonl')
+  writeFileSync(empty, '')
+  const found = [
+    ['learn', '--evidence', empty],
+    ['learn', '--pcap', silent],
+  ]
+  const results = headgate([...cases.map(([args]) => args), ...found])
   for (const [i, [args, line]] of cases.entries()) {
     t.match(results[i], { code: 2, err: line, out: '' }, args.slice(0, 3).join(' '))
   }
   t.notOk(existsSync(out))
-  t.match(results.at(-1), { code: 1, err: /no Modbus or OPC UA traffic found/ })
+  t.match(results.at(-1), {
+    code: 1,
+    err: /no Modbus or OPC UA traffic found; --port, --opcua-port and --any-port say/,
+  })
+  t.match(results.at(-2), { code: 1, err: /no Modbus or OPC UA traffic found\n$/ })
 })
