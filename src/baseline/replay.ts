@@ -64,6 +64,8 @@ export interface ReplayCounts {
   responsesDenied: number
   /** Messages that the capture does not suffice to judge. */
   unjudged: number
+  /** OPC UA: connections of which the beginning is not there, or a part: nothing is said of what comes behind a gap. */
+  unfollowed: number
   tolerated: number
   unanswered: number
 }
@@ -99,6 +101,7 @@ class Docket {
     responses: 0,
     responsesDenied: 0,
     unjudged: 0,
+    unfollowed: 0,
     tolerated: 0,
     unanswered: 0,
   }
@@ -113,7 +116,7 @@ class Docket {
   openOpcUa(flow: Flow, us: number): OpcUaCase {
     const one = this.opcua.open(flow)
     this.counts.connections++
-    if (!flow.handshake) this.counts.unjudged++
+    if (!flow.handshake) this.counts.unfollowed++
     else if (!one.known) {
       this.counts.refused++
       const why =
@@ -342,7 +345,9 @@ export class Replay implements FlowSink {
 
   onGap(flow: Flow): void {
     // What comes behind a gap is of a channel whose state is not known.
-    if (flow.protocol === 'opcua' && this.lose(flow)) this.docket.counts.unjudged++
+    if (flow.protocol !== 'opcua' || !this.lose(flow)) return
+    this.docket.counts.unfollowed++
+    if (this.other !== null) this.other.counts.unfollowed++
   }
 
   private lose(flow: Flow): boolean {

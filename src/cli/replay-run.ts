@@ -96,6 +96,8 @@ function countsText({ policy, counts }: ReplayResult): string {
   if (counts.unanswered > 0) parts.push(`${plural(counts.unanswered, 'request')} not answered in time`)
   if (counts.unjudged > 0)
     parts.push(`${plural(counts.unjudged, 'message')} not judged (their context is not captured)`)
+  if (counts.unfollowed > 0)
+    parts.push(`${plural(counts.unfollowed, 'OPC UA connection')} not judged from a gap on, or for want of a beginning`)
   return `${policy.file}: ${parts.join(', ')}`
 }
 

@@ -242,8 +242,16 @@ t.test('the command line says it', async (t) => {
   t.match(replayed.out, /4 {2}HIST-01 \(10\.30\.1\.20\) -> OPC-01 \(10\.20\.1\.5\) AddNodes\n/)
   t.match(JSON.parse(json.out), { counts: { requests: 35, denied: 7, allowed: 28 } })
   const middle = capture(apart('opcua-none.pcap').slice(8))
-  const [half] = headgate([['replay', draft, '--pcap', middle]])
-  t.match(half.out, /1 message not judged/)
+  const torn = apart('opcua-none.pcap')
+  torn.splice(20, 1)
+  const [half, most] = headgate([
+    ['replay', draft, '--pcap', middle],
+    ['replay', draft, '--pcap', capture(torn), '--compare', draft],
+  ])
+  const said = /1 OPC UA connection not judged from a gap on, or for want of a beginning/g
+  t.match(half.out, said)
+  t.notMatch(half.out, /message/)
+  t.equal(most.out.match(said)?.length, 2, 'said of both policies')
 })
 
 const tag = (name: string): Buffer => stringNode(2, `Line1.${name}`)
