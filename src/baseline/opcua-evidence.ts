@@ -1,6 +1,6 @@
 /**
  * OPC UA in a baseline out of evidence: by client and server, the services that a policy did not allow, the nodes that their
- * events name, and the channels that were opened. Answers, and what the policy allowed, are in no event.
+ * events name, and the channels that were opened. What the policy allowed is in no event, and answers are told by item.
  */
 import { hasNodes } from '../protocols/opcua/requests.ts'
 import { SERVICES } from '../protocols/opcua/services.ts'
