@@ -3,15 +3,13 @@
  * beyond this. `node --import ./plain.ts ../gateway.ts POLICY`; worker threads take `--import` along.
  */
 import { InspectSession } from '../../src/protocols/opcua/inspect/inspect-session.ts'
-import type { SessionHost } from '../../src/protocols/session.ts'
 
-interface Held {
-  host: SessionHost
-}
-
+// Its host is its own business, but for this; the types see to it that it is there.
 InspectSession.prototype.onClientBytes = function (buf, start, end) {
-  ;(this as unknown as Held).host.toTarget(buf, start, end)
+  // biome-ignore lint/complexity/useLiteralKeys: private
+  this['state'].host.toTarget(buf, start, end)
 }
 InspectSession.prototype.onTargetBytes = function (buf, start, end) {
-  ;(this as unknown as Held).host.toClient(buf, start, end)
+  // biome-ignore lint/complexity/useLiteralKeys: private
+  this['state'].host.toClient(buf, start, end)
 }
