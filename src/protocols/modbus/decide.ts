@@ -187,6 +187,7 @@ export class PairTable {
   limit = 0
   low = 0
   high = 0
+  private aimed = 0
   /** Whether any rule wants to know the present value of registers. */
   readonly learns: boolean
   /** All rules of the pair, in the document's order, with their indexes in the conduit's protocol. */
@@ -310,6 +311,7 @@ export class PairTable {
     const { programs, pool } = this
     const at = this.cells[(this.rows[target >>> 8] << 8) | (target & 0xff)] * PROGRAM.words
     const first = programs[at + PROGRAM.first]
+    this.aimed = at
     this.rule = programs[at + PROGRAM.rule]
     this.limit = first < programs[at + PROGRAM.last] ? programs[at + PROGRAM.quantity] : 0
     this.low = pool[first]
@@ -317,20 +319,15 @@ export class PairTable {
   }
 
   /**
-   * Whether a read of FC 1…4 is allowed by a rule with ranges alone: `decide` for a frame whose length is that of a read.
-   * @param target unit identifier << 8 | function code
-   * @param window first address << 16 | quantity
+   * Whether a read of what `aim` has found is allowed by a rule with ranges alone: `decide` for a frame whose length is
+   * that of a read.
+   * @param low first address
    * @returns false where it is not, or where more than that has to be looked at
    */
-  allowsRead(target: number, window: number): boolean {
-    const { programs } = this
-    const at = this.cells[(this.rows[target >>> 8] << 8) | (target & 0xff)] * PROGRAM.words
-    const low = window >>> 16
-    const quantity = window & 0xffff
+  allowsRead(low: number, quantity: number): boolean {
     // Without a limit, the program is not one of a read, or not so simple.
-    if (quantity > programs[at + PROGRAM.quantity] || quantity === 0 || low + quantity > 65536) return false
-    this.rule = programs[at + PROGRAM.rule]
-    return this.within(at, low, low + quantity - 1)
+    if (quantity > this.limit || quantity === 0 || low + quantity > 65536) return false
+    return this.within(this.aimed, low, low + quantity - 1)
   }
 
   /** The window of a simple program lies in one of its ranges. */

@@ -11,7 +11,7 @@
  * V1.1b3 §7 (exceptions).
  */
 import { REASON, WOULD_DENY } from '../reason.ts'
-import type { Clock, RequestLimiter, Session, SessionHost } from '../session.ts'
+import { type Clock, HEAD_ROOM, type RequestLimiter, type Session, type SessionHost } from '../session.ts'
 import type { OnDeny, PairTable } from './decide.ts'
 import { FAULT } from './faults.ts'
 import { expectsResponse } from './request.ts'
@@ -35,8 +35,8 @@ const OUTSTANDING_MONITOR = 4096
 const STALE_MAX = 16
 /** MBAP header and PDU of an exception response (V1.1b3 §7). */
 const ANSWER_ADU = 9
-/** Answers for which room is kept before the responses that they stand between. */
-const ANSWERS_BESIDE = 28
+/** Answers for which there is room before the responses that they stand between, and a part of a frame. */
+const ANSWERS_BESIDE = Math.floor((HEAD_ROOM - MAX_ADU) / ANSWER_ADU)
 /** Denied requests of one read, with none allowed among them, whose answers are kept before they are written. */
 const ANSWERS_KEPT = 16
 
@@ -550,7 +550,7 @@ export class ModbusSession implements Session {
           const first = window >>> 16
           const quantity = window & 0xffff
           const one = quantity <= limit && quantity !== 0 && first >= low && first + quantity - 1 <= high
-          if (one || table.allowsRead(target, window)) {
+          if (one || table.allowsRead(first, quantity)) {
             passes = true
             key = (identifiers & ~0xffff) | target
             by = aimedRule
