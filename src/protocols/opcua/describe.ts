@@ -4,11 +4,11 @@
  */
 import { attributeName } from './attributes.ts'
 import { Cursor, copyOf, dateTimeMs, NodeRef, TYPE, textAt } from './binary.ts'
-import type { Denials } from './decide.ts'
+import { type Denials, isOfItem } from './decide.ts'
 import { RequestHeader, ResponseHeader, walkRequestHeader, walkResponseHeader } from './headers.ts'
 import { nodeText } from './node-id.ts'
 import { RequestWalker } from './requests.ts'
-import { functionLabel, functionOfRequest, REQUEST, RESPONSE } from './services.ts'
+import { functionChanges, functionLabel, functionOfRequest, REQUEST, RESPONSE } from './services.ts'
 import type { Aliases } from './session-context.ts'
 import { NO_ITEMS, type OpcUaItem, type OpcUaItems } from './terms.ts'
 
@@ -82,9 +82,12 @@ export function describeDenied(
 
 /**
  * The items of a request that a denial is about: those that are denied for `reason`, or all where it is about no item.
+ * None where they do not matter: the reason is found in no item, and the request changes nothing.
+ * @param fn index of its function
  * @param most how many are told
  */
 export function describeItems(
+  fn: number,
   buf: Uint8Array,
   at: number,
   end: number,
@@ -93,6 +96,7 @@ export function describeItems(
   most: number,
   aliases: Aliases | null = null,
 ): OpcUaItems {
+  if (!isOfItem(reason) && !functionChanges(fn)) return NO_ITEMS
   const walker = new RequestWalker()
   if (!walker.open(buf, at, end)) return NO_ITEMS
   const list: OpcUaItem[] = []

@@ -64,6 +64,24 @@ export const toReverse = (): Objection =>
     CONNECTION_STATUS.badTcpEndpointUrlInvalid,
   )
 
+const toSecurityPolicy = (policy: OpcUaSecurityPolicy): Objection => {
+  const detail = `security policy ${policy}`
+  const status = CONNECTION_STATUS.badSecurityPolicyRejected
+  return objection(REASON.security, detail, status, `a channel of the policy ${policy}`)
+}
+
+function toCertificate(pair: PairRules, certificate: string): Objection | null {
+  if (pair.knowsCertificate(certificate)) return null
+  const detail = 'no rule for a client with this certificate'
+  return objection(REASON.security, detail, CONNECTION_STATUS.badSecurityChecksFailed)
+}
+
+function toSecurityMode({ securityModes }: ChannelTerms, mode: OpcUaSecurityMode): Objection | null {
+  if (securityModes.has(mode)) return null
+  const detail = `security mode ${mode}, expected ${listText(securityModes)}`
+  return objection(REASON.security, detail, CONNECTION_STATUS.badSecurityModeRejected, `a channel of the mode ${mode}`)
+}
+
 /** The policy, and the client's certificate. */
 export function toPolicy(
   { securityPolicies }: ChannelTerms,
@@ -71,17 +89,11 @@ export function toPolicy(
   policy: OpcUaSecurityPolicy,
   certificate: string,
 ): Objection | null {
-  const status = CONNECTION_STATUS.badSecurityPolicyRejected
   if (policy === 'None') {
-    if (pair.forChannel({ policy, mode: 'None', certificate: '' }).first !== -1) return null
-    return objection(REASON.security, 'security policy None', status, 'a channel of the policy None')
+    return pair.forChannel({ policy, mode: 'None', certificate: '' }).first === -1 ? toSecurityPolicy(policy) : null
   }
-  if (!securityPolicies.has(policy) || !pair.knowsPolicy(policy)) {
-    return objection(REASON.security, `security policy ${policy}`, status, `a channel of the policy ${policy}`)
-  }
-  if (pair.knowsCertificate(certificate)) return null
-  const detail = 'no rule for a client with this certificate'
-  return objection(REASON.security, detail, CONNECTION_STATUS.badSecurityChecksFailed)
+  if (!securityPolicies.has(policy) || !pair.knowsPolicy(policy)) return toSecurityPolicy(policy)
+  return toCertificate(pair, certificate)
 }
 
 /** @param thumbprint of the server's certificate, as the client names it, or as the server shows it */
@@ -93,16 +105,14 @@ export function toServer({ serverCertificates }: ChannelTerms, thumbprint: strin
 
 /** @param rules that hold for a channel of this policy and mode */
 export function toMode(
-  { securityModes }: ChannelTerms,
+  terms: ChannelTerms,
   rules: ChannelRules,
   policy: OpcUaSecurityPolicy | null,
   mode: OpcUaSecurityMode,
 ): Objection | null {
+  const other = mode === 'None' ? null : toSecurityMode(terms, mode)
+  if (other !== null) return other
   const status = CONNECTION_STATUS.badSecurityModeRejected
-  if (mode !== 'None' && !securityModes.has(mode)) {
-    const detail = `security mode ${mode}, expected ${listText(securityModes)}`
-    return objection(REASON.security, detail, status, `a channel of the mode ${mode}`)
-  }
   if (rules.first === -1) {
     const channel = `a channel of ${policy} with the mode ${mode}`
     return objection(REASON.security, `no rule for ${channel}`, status, channel)
@@ -136,18 +146,12 @@ export function toTerminated(terms: ChannelTerms, { pair }: InspectRules, facts:
   const early = toEndpoint(terms, facts.endpointUrl) ?? (pair.allows ? null : toPair())
   if (early !== null || policy === null) return early
   if (policy === 'None') return toServer(terms, facts.serverCertificate)
-  if (!terms.securityPolicies.has(policy)) {
-    return objection(REASON.security, `security policy ${policy}`, CONNECTION_STATUS.badSecurityPolicyRejected)
-  }
-  if (certificate !== '' && !pair.knowsCertificate(certificate)) {
-    const detail = 'no rule for a client with this certificate'
-    return objection(REASON.security, detail, CONNECTION_STATUS.badSecurityChecksFailed)
-  }
-  if (mode !== MODE.undecided && !terms.securityModes.has(OPCUA_SECURITY_MODES[mode])) {
-    const detail = `security mode ${OPCUA_SECURITY_MODES[mode]}, expected ${listText(terms.securityModes)}`
-    return objection(REASON.security, detail, CONNECTION_STATUS.badSecurityModeRejected)
-  }
-  return toServer(terms, facts.serverCertificate)
+  if (!terms.securityPolicies.has(policy)) return toSecurityPolicy(policy)
+  return (
+    (certificate === '' ? null : toCertificate(pair, certificate)) ??
+    (mode === MODE.undecided ? null : toSecurityMode(terms, OPCUA_SECURITY_MODES[mode])) ??
+    toServer(terms, facts.serverCertificate)
+  )
 }
 
 /** At most four of them. */

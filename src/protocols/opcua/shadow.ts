@@ -12,9 +12,9 @@ import { describeActivateSession, describeDenied, describeItems, describeRequest
 import { type ChannelFacts, type InspectRules, type Objection, toInspected, toTerminated } from './objections.ts'
 import { bodyFaultText, RequestWalker } from './requests.ts'
 import { OPCUA_SECURITY_MODES } from './security.ts'
-import { functionChanges, functionOfRequest, REQUEST } from './services.ts'
+import { functionOfRequest, REQUEST } from './services.ts'
 import type { Aliases, SessionContext } from './session-context.ts'
-import { MODE, NO_ITEMS, type OpcUaFields, type OpcUaItems, type OpcUaTerms } from './terms.ts'
+import { MODE, noItems, type OpcUaFields, type OpcUaItems, type OpcUaTerms } from './terms.ts'
 
 /** The candidate, for one pair of addresses. */
 export interface ShadowTerms {
@@ -55,7 +55,6 @@ const UNKNOWN = -3
 /** The function that differences of channels are told as. */
 export const OPEN = functionOfRequest(REQUEST.OpenSecureChannel)
 const NO_FIELDS: FieldSource = { shadowFields: () => ({}) }
-const noItems = (): OpcUaItems => NO_ITEMS
 
 export abstract class OpcUaShadow {
   /** Its rules reach into messages, so that what answers bring must be known. */
@@ -297,9 +296,8 @@ export abstract class OpcUaShadow {
   private differ(denied: boolean, reason: number, rule: number, differing: Denials | null, source: FieldSource): void {
     const fn = functionOfRequest(Math.max(0, this.typeId))
     const items = (most: number): OpcUaItems => {
-      if (!isOfItem(reason) && !functionChanges(fn)) return NO_ITEMS
       const { buf, at, end, aliases } = this
-      return describeItems(buf, at, end, differing, reason, most, aliases)
+      return describeItems(fn, buf, at, end, differing, reason, most, aliases)
     }
     const detail = denied ? this.explain(reason, rule) : ''
     this.tell({ denied, reason, rule, fn, detail, fields: () => this.fields(source, differing), items })

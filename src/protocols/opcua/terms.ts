@@ -114,6 +114,8 @@ export interface OpcUaItems {
 }
 
 export const NO_ITEMS: OpcUaItems = { list: [], more: false }
+/** Of a report that is about no items. */
+export const noItems = (): OpcUaItems => NO_ITEMS
 
 export interface OpcUaReport {
   /**

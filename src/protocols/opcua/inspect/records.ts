@@ -4,13 +4,14 @@ import { AT } from '../chunk.ts'
 import { isOfItem } from '../decide.ts'
 import { describeDenied, describeItems, describeRequest } from '../describe.ts'
 import { listText } from '../objections.ts'
-import { FUNCTION, functionChanges, functionLabel } from '../services.ts'
+import { FUNCTION, functionLabel } from '../services.ts'
 import type { FieldSource } from '../shadow.ts'
 import {
   CHANNEL_MODES,
   channelCell,
   MODE,
   NO_ITEMS,
+  noItems,
   type OpcUaFields,
   type OpcUaItems,
   type OpcUaReport,
@@ -18,8 +19,6 @@ import {
   VISIBILITIES,
 } from '../terms.ts'
 import { type InspectState, PHASE, PUBLISH } from './state.ts'
-
-const noItems = (): OpcUaItems => NO_ITEMS
 
 /** Cells a function has: one a reason for denials, one a reason for would-denials. */
 const VERDICTS = WOULD_DENY * 2
@@ -128,10 +127,8 @@ export class Records implements FieldSource {
           : describeDenied(buf, body, end, denials, aliases)
       return { ...told, ...fields }
     }
-    const items = (most: number): OpcUaItems => {
-      if (hidden || !(isOfItem(reason) || functionChanges(fn))) return NO_ITEMS
-      return describeItems(buf, body, end, denials, reason, most, aliases)
-    }
+    const items = (most: number): OpcUaItems =>
+      hidden ? NO_ITEMS : describeItems(fn, buf, body, end, denials, reason, most, aliases)
     this.report('request', reason, would, rule, fn, detail, more, state.up.request, items)
   }
 

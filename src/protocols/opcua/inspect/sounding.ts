@@ -73,15 +73,7 @@ export class Sounding {
     if (plain) {
       if (!this.opening.settleMode(MODE.sign)) return FATE.stop
       if (late || this.begun) {
-        const fate = this.requests.denyRequest(
-          buf,
-          o,
-          here,
-          REASON.service,
-          -1,
-          FUNCTION.unknown,
-          'a first message of no service',
-        )
+        const fate = this.denyFirst(buf, o, here)
         if (fate !== FATE.pass) return fate
       }
       return this.requests.plainRequest(buf, o, here, size)
@@ -109,6 +101,12 @@ export class Sounding {
     return FATE.pass
   }
 
+  /** The first message has passed as if it were encrypted, and the channel is not. */
+  private denyFirst(buf: Uint8Array, o: number, here: number): number {
+    const detail = 'a first message of no service'
+    return this.requests.denyRequest(buf, o, here, REASON.service, -1, FUNCTION.unknown, detail)
+  }
+
   /** Whether an encrypted channel would be allowed. */
   private mayHide(): boolean {
     const { state } = this
@@ -125,15 +123,7 @@ export class Sounding {
       if (!this.opening.settleMode(MODE.sign)) return FATE.stop
       if (!begun) return this.responses.plainResponse(buf, o, here, size)
       // It has answered in clear what was no known service.
-      return this.requests.denyRequest(
-        buf,
-        o,
-        here,
-        REASON.service,
-        -1,
-        FUNCTION.unknown,
-        'a first message of no service',
-      )
+      return this.denyFirst(buf, o, here)
     }
     if (buf[o + 3] === CHUNK.abort) {
       // What it could not send says nothing; the client may try another message.

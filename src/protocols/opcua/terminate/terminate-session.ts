@@ -11,7 +11,7 @@ import type { Clock, RequestLimiter, Session } from '../../session.ts'
 import { Cursor, copyOf, dateTime, NodeRef, Writer } from '../binary.ts'
 import { type ChannelRules, PairRules } from '../channel-rules.ts'
 import { CHUNK, MESSAGE, SHORT_TYPE_ID, typeIdAt } from '../chunk.ts'
-import { answersByItem, isOfItem, VERDICT } from '../decide.ts'
+import { answersByItem, VERDICT } from '../decide.ts'
 import { describeDenied, describeItems, describeRequest } from '../describe.ts'
 import { Exchanges, SEND } from '../exchanges.ts'
 import { isRefusal, writeResponseHeader, writeServiceFault } from '../headers.ts'
@@ -19,22 +19,13 @@ import { namespaceArrayOf, writeNamespaceRead } from '../namespaces.ts'
 import { type Objection, toTerminated } from '../objections.ts'
 import { isRefused } from '../refused.ts'
 import { spliceResponse } from '../rewrite.ts'
-import {
-  functionChanges,
-  functionLabel,
-  functionOfRequest,
-  isResponse,
-  REQUEST,
-  SERVICE_FAULT,
-  serviceOf,
-} from '../services.ts'
+import { functionLabel, functionOfRequest, isResponse, REQUEST, SERVICE_FAULT, serviceOf } from '../services.ts'
 import { SessionContext } from '../session-context.ts'
 import type { FieldSource, OpcUaShadow } from '../shadow.ts'
 import {
   channelCell,
-  NO_ITEMS,
+  noItems,
   type OpcUaFields,
-  type OpcUaItems,
   type OpcUaReport,
   type OpcUaWitness,
   policyIndex,
@@ -69,8 +60,6 @@ const TOUCH_MS = 1000
 const FLOW = { none: 0, pass: 1, gather: 2, drop: 3 } as const
 
 /** What one direction is in the middle of. */
-const noItems = (): OpcUaItems => NO_ITEMS
-
 class Flow {
   state: number = FLOW.none
   /** The sender's request id. */
@@ -403,17 +392,7 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner, FieldSo
       const request_id = slots.clientIdOf(slot)
       const fields = () => ({ ...this.channelFields(), function: functionLabel(fn), request_id })
       const detail = `no answer within ${terms.responseMs} ms`
-      this.host.reportOpcUa({
-        kind: 'timeout',
-        reason: REASON.timeout,
-        would: terms.monitor,
-        rule: -1,
-        fn,
-        detail,
-        fields,
-        request: 0,
-        items: noItems,
-      })
+      this.report('timeout', REASON.timeout, terms.monitor, fn, detail, fields)
     }
   }
 
@@ -1486,20 +1465,7 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner, FieldSo
   private denyResponse(request: number, reason: number, detail: string): void {
     const { counters, monitor } = this.terms
     counters.cells[counters.responses + reason]++
-    const fn = functionOfRequest(Math.max(0, request))
-    const fields = (): OpcUaFields => this.channelFields()
-    const would = monitor && request !== -1
-    this.host.reportOpcUa({
-      kind: 'response',
-      reason,
-      would,
-      rule: -1,
-      fn,
-      detail,
-      fields,
-      request: 0,
-      items: noItems,
-    })
+    this.report('response', reason, monitor && request !== -1, functionOfRequest(Math.max(0, request)), detail)
   }
 
   private tellRequest(
@@ -1527,8 +1493,7 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner, FieldSo
       fn,
       detail,
       request: requestId,
-      items: (most) =>
-        isOfItem(reason) || functionChanges(fn) ? describeItems(buf, at, end, denied, reason, most, aliases) : NO_ITEMS,
+      items: (most) => describeItems(fn, buf, at, end, denied, reason, most, aliases),
       fields: () => ({
         ...this.channelFields(),
         ...(items ? describeDenied(buf, at, end, denials, aliases) : describeRequest(buf, at, end, -1, aliases)),
@@ -1542,8 +1507,19 @@ export class TerminateSession implements Session, FrontOwner, LinkOwner, FieldSo
   }
 
   private tellChannel(kind: OpcUaReport['kind'], reason: number, would: boolean, detail: string): void {
-    const fields = (): OpcUaFields => this.channelFields()
-    this.host.reportOpcUa({ kind, reason, would, rule: -1, fn: 0, detail, fields, request: 0, items: noItems })
+    this.report(kind, reason, would, 0, detail)
+  }
+
+  /** Tells of what is no request. */
+  private report(
+    kind: OpcUaReport['kind'],
+    reason: number,
+    would: boolean,
+    fn: number,
+    detail: string,
+    fields = (): OpcUaFields => this.channelFields(),
+  ): void {
+    this.host.reportOpcUa({ kind, reason, would, rule: -1, fn, detail, fields, request: 0, items: noItems })
   }
 
   private channelFields(): OpcUaFields {
