@@ -13,7 +13,7 @@ import type { ModbusHost, ModbusSession, ReportKind } from '../protocols/modbus/
 import { functionChanges } from '../protocols/opcua/services.ts'
 import type { Aliases } from '../protocols/opcua/session-context.ts'
 import type { TerminateHost } from '../protocols/opcua/terminate/terms.ts'
-import type { OpcUaItems, OpcUaReport, OpcUaWitness } from '../protocols/opcua/terms.ts'
+import type { OpcUaReport, OpcUaWitness } from '../protocols/opcua/terms.ts'
 import { REASON, REASONS, WOULD_DENY } from '../protocols/reason.ts'
 import type { RequestLimiter, Session } from '../protocols/session.ts'
 import type { EventInput, EventName } from '../records/catalogue.ts'
@@ -22,7 +22,7 @@ import { flowKey, OPCUA_UNIT } from './conduit-plan.ts'
 import type { DataPlane } from './data-plane.ts'
 import { Doubts, OpcUaDoubts } from './doubts.ts'
 import { Extent } from './extent.ts'
-import { MOST_ITEMS, OpcUaExtent } from './opcua-extent.ts'
+import { ReachedItems } from './opcua-extent.ts'
 import { OpcUaConnectionShadow } from './opcua-shadow.ts'
 import type { ListenerPlan } from './plan.ts'
 import { ConnectionShadow } from './shadow.ts'
@@ -451,11 +451,7 @@ export abstract class Connection implements ModbusHost, TerminateHost, OpcUaWitn
     // Channels of different security are told apart.
     const { security_policy: policy, security_mode: mode } = OF_MESSAGES.has(kind) ? {} : fields()
     const key = `${event} ${this.pairKey} ${fn} ${reason} ${policy} ${mode}`
-    let items: OpcUaItems | null = null
-    const reached = (): OpcUaItems => {
-      items ??= report.items(MOST_ITEMS)
-      return items
-    }
+    const items = new ReachedItems(report.items)
     const said = this.plane.storm.say(key, this.plane.wallMs(), () => {
       const { conduit, protocol } = this.listener.conduit
       const input: EventInput = {
@@ -467,22 +463,14 @@ export abstract class Connection implements ModbusHost, TerminateHost, OpcUaWitn
         detail,
       }
       if (event === 'request.denied' && functionChanges(fn)) input.severity = 'warning'
-      // An event of one request with several items that are denied names the first of them.
-      if (kind !== 'request' || reached().list.length < 2) return input
-      return { ...input, ...new OpcUaExtent(reached()).fields() }
+      return kind === 'request' ? { ...input, ...items.fields() } : input
     })
-    if (kind === 'request' && !said.mixed) this.extendOpcUa(said, would ? report.request : 0, reached)
-  }
-
-  /** A request is one of those that an event will stand for. @param id 0: how it is answered is of no interest */
-  private extendOpcUa(kind: Kind, id: number, reached: () => OpcUaItems): void {
-    if (kind.count > 0) {
-      kind.extent ??= new OpcUaExtent()
-      if (kind.extent instanceof OpcUaExtent) kind.extent.request(reached())
-    }
-    if (id === 0) return
+    if (kind !== 'request' || said.mixed) return
+    items.extend(said)
+    // How it is answered, where it passes.
+    if (!would || report.request === 0) return
     this.opcuaDoubts ??= new OpcUaDoubts()
-    this.opcuaDoubts.add(kind, id, reached())
+    this.opcuaDoubts.add(said, report.request, items.all)
   }
 
   answeredOpcUa(request: number, refused: boolean): void {

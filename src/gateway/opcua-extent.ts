@@ -5,7 +5,7 @@
 import { numbersOf } from '../protocols/opcua/describe.ts'
 import type { OpcUaItem, OpcUaItems } from '../protocols/opcua/terms.ts'
 import type { EventInput } from '../records/catalogue.ts'
-import type { Reach } from './storm.ts'
+import type { Kind, Reach } from './storm.ts'
 
 /** Items that are told, and characters of them; of those that are more the event says so. */
 export const MOST_ITEMS = 24
@@ -32,11 +32,6 @@ export class OpcUaExtent implements Reach {
   private more = false
   private responses = 0
   private exceptions = 0
-
-  /** @param items of the first request; null: none yet */
-  constructor(items: OpcUaItems | null = null) {
-    if (items !== null) this.request(items)
-  }
 
   request({ list, more }: OpcUaItems): void {
     if (more) this.more = true
@@ -76,6 +71,36 @@ export class OpcUaExtent implements Reach {
       responses: none ? undefined : this.responses,
       exceptions: none ? undefined : this.exceptions,
     }
+  }
+}
+
+/** The items of one request: described when they are first asked for. */
+export class ReachedItems {
+  private readonly describe: (most: number) => OpcUaItems
+  private described: OpcUaItems | null = null
+
+  constructor(describe: (most: number) => OpcUaItems) {
+    this.describe = describe
+  }
+
+  get all(): OpcUaItems {
+    this.described ??= this.describe(MOST_ITEMS)
+    return this.described
+  }
+
+  /** For an event of this request alone, which names the first of several items. */
+  fields(): Partial<EventInput> {
+    if (this.all.list.length < 2) return {}
+    const extent = new OpcUaExtent()
+    extent.request(this.all)
+    return extent.fields()
+  }
+
+  /** The request is one of those that an event will stand for, unless the event has told of it already. */
+  extend(kind: Kind): void {
+    if (kind.mixed || kind.count === 0) return
+    kind.extent ??= new OpcUaExtent()
+    if (kind.extent instanceof OpcUaExtent) kind.extent.request(this.all)
   }
 }
 

@@ -1,13 +1,13 @@
 /** The shadow policy on one connection of OPC UA: its differences as events, under storm control, and as counts. */
 import { functionLabel } from '../protocols/opcua/services.ts'
 import { type Difference, OPEN, OpcUaShadow, type ShadowTerms } from '../protocols/opcua/shadow.ts'
-import type { OpcUaFields, OpcUaItems } from '../protocols/opcua/terms.ts'
+import type { OpcUaFields } from '../protocols/opcua/terms.ts'
 import { REASONS, WOULD_DENY } from '../protocols/reason.ts'
 import type { EventInput } from '../records/catalogue.ts'
 import type { Peer } from './connection.ts'
 import type { DataPlane } from './data-plane.ts'
 import { OpcUaConduit } from './opcua-conduit.ts'
-import { MOST_ITEMS, OpcUaExtent } from './opcua-extent.ts'
+import { ReachedItems } from './opcua-extent.ts'
 import type { ListenerPlan, ShadowListener } from './plan.ts'
 import { absenceOf } from './shadow.ts'
 import { ShadowLimits } from './shadow-limits.ts'
@@ -48,23 +48,16 @@ export class OpcUaConnectionShadow extends OpcUaShadow {
     const { denied, reason, rule, fn, detail, fields } = difference
     const event = denied ? 'shadow.would_deny' : 'shadow.would_allow'
     const { security_policy: policy, security_mode: mode } = fn === OPEN ? fields() : {}
-    let items: OpcUaItems | null = null
-    const reached = (): OpcUaItems => {
-      items ??= difference.items(MOST_ITEMS)
-      return items
-    }
+    const items = new ReachedItems(difference.items)
     const said = this.say(event, `${fn} ${denied ? reason : WOULD_DENY + reason} ${policy} ${mode}`, () => ({
       ...fields(),
       function: functionLabel(fn),
       rule: rule >= 0 ? this.ruleNames[rule]?.name : undefined,
       reason: REASONS[reason],
       detail,
-      // An event of one request with several items that differ names the first of them.
-      ...(reached().list.length < 2 ? {} : new OpcUaExtent(reached()).fields()),
+      ...items.fields(),
     }))
-    if (said.mixed || said.count === 0) return
-    said.extent ??= new OpcUaExtent()
-    if (said.extent instanceof OpcUaExtent) said.extent.request(reached())
+    items.extend(said)
   }
 
   protected override blind(detail: string, fields: () => OpcUaFields): void {
