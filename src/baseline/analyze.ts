@@ -6,7 +6,7 @@
 import { blockHolds, parseAddress } from '../policy/address.ts'
 import type { Conduit, ModbusTable, Policy } from '../policy/model.ts'
 import { decideText, functionText } from './assess.ts'
-import { type BaselineFile, type BaselineFlow, flowKey } from './baseline-file.ts'
+import { type BaselineFile, type BaselineFlow, flowKey, NO_RATE } from './baseline-file.ts'
 import { coverage, standing } from './coverage.ts'
 import { type Decision, type OpenDecision, openDecisions, spanOf } from './decisions.ts'
 import { ruleNode } from './draft.ts'
@@ -178,7 +178,6 @@ function grantsOf(one: Sighting, known: ReadonlyMap<string, BaselineFlow>, polic
   if (kind !== 'request' || code === null || code === 0 || code > 127 || !MENDED.has(reason)) return []
   const values =
     reason === 'value' && one.greatest >= one.least ? { least: one.least, greatest: one.greatest } : undefined
-  const none = { p50: 0, p99: 0, max: 0, seconds: [] }
   const units = one.units.toRanges().flatMap(([low, high]) => Array.from({ length: high - low + 1 }, (_, i) => low + i))
   return units.map((unit) => {
     const table = tableOf(code)
@@ -199,7 +198,7 @@ function grantsOf(one: Sighting, known: ReadonlyMap<string, BaselineFlow>, polic
       last: new Date(one.last).toISOString(),
       addresses: table === null || ranges.length === 0 ? {} : { [table]: [...ranges, ...one.written.toRanges()] },
       values: {},
-      rate: none,
+      rate: NO_RATE,
     }
     const learned = known.get(flowKey(seen))
     if (!one.partial || learned === undefined || policy === null) return { flow: seen, values }

@@ -158,6 +158,9 @@ export type BaselineNode = z.infer<typeof node>
 export type BaselineSource = z.infer<typeof source>
 type RateRow = z.infer<typeof rate>
 
+/** Of what is not counted by the second, or not yet. */
+export const NO_RATE: RateRow = { p50: 0, p99: 0, max: 0, seconds: [] }
+
 /** Not a baseline. `message` is one line. */
 export class NotABaseline extends Error {}
 

@@ -15,6 +15,7 @@ import { ATTRIBUTES } from '../protocols/opcua/attributes.ts'
 import { hasNodes } from '../protocols/opcua/requests.ts'
 import { REQUEST, SERVICES } from '../protocols/opcua/services.ts'
 import { type BaselineFlow, type BaselineNode, type BaselineOpcUa, valuesWithin } from './baseline-file.ts'
+import { isTarget } from './listeners.ts'
 import type { OpcUaGrant } from './opcua-assess.ts'
 import { hasMethod, hasNode } from './opcua-nodes.ts'
 import { joinRanges } from './ranges.ts'
@@ -161,10 +162,8 @@ export function leadsTo(
   const [server, asking] = [parseAddress(target), client === undefined ? null : parseAddress(client)]
   const reversed =
     protocol.kind === 'opcua' && asking !== null && protocol.reverseConnect.some((block) => blockHolds(block, asking))
-  return (policy.gateway?.listeners ?? []).some(
-    ({ conduit: id, target: to }) =>
-      id === conduit.id && to.port === port && (to.address.base === server || (reversed && to.address.base === asking)),
-  )
+  const leads = (address: bigint | null): boolean => address !== null && isTarget(policy, conduit.id, { address, port })
+  return leads(server) || (reversed && leads(asking))
 }
 
 /** What a policy says of a flow: all of it is allowed, a deny rule stands against it, or neither. */

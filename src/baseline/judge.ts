@@ -22,7 +22,7 @@ import {
 } from '../protocols/modbus/session.ts'
 import { REASON, WOULD_DENY } from '../protocols/reason.ts'
 import { type Clock, OPEN_GATE } from '../protocols/session.ts'
-import { Listeners, targetOf } from './listeners.ts'
+import { isTarget, Listeners, targetOf } from './listeners.ts'
 import type { Flow } from './reassembly.ts'
 
 /** What becomes of a message. */
@@ -303,14 +303,8 @@ export class Judge {
 
   /** The port is the conduit's, or that of one of its listeners' targets. */
   private leadsTo({ conduit, protocol }: Line, flow: Flow): boolean {
-    if (protocol.port === flow.targetPort) return true
-    return (this.policy.gateway?.listeners ?? []).some(
-      ({ conduit: id, protocol: kind, target }) =>
-        id === conduit.id &&
-        kind === 'modbus' &&
-        target.port === flow.targetPort &&
-        target.address.base === flow.targetAddress,
-    )
+    const { targetAddress: address, targetPort: port } = flow
+    return protocol.port === port || isTarget(this.policy, conduit.id, { address, port }, 'modbus')
   }
 
   private table(line: Line, flow: Pair): PairTable | null {

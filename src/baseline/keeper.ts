@@ -13,6 +13,7 @@ import {
   emptyBaseline,
   flowKey,
   mergeBaselines,
+  NO_RATE,
   NotABaseline,
   nodeKey,
   pairKey,
@@ -161,7 +162,6 @@ export class BaselineKeeper {
         else dropped++
         return kept
       })
-    const none = { p50: 0, p99: 0, max: 0, seconds: [] }
     const flows = room(share.flows, flowKey, known, MAX_FLOWS)
     const connections = room(share.connections, pairKey, pairs, MAX_PAIRS)
     const opcua = room(share.opcua, pairKey, new Set(baseline.opcua.map(pairKey)), MAX_PAIRS)
@@ -171,7 +171,7 @@ export class BaselineKeeper {
     const delta: BaselineFile = {
       ...emptyBaseline(),
       connections,
-      flows: flows.map(({ seconds: _, ...flow }) => ({ ...flow, rate: none })),
+      flows: flows.map(({ seconds: _, ...flow }) => ({ ...flow, rate: NO_RATE })),
       opcua: listed,
     }
     for (const { address, port, requests, seconds, connecting, concurrent } of share.hosts) {
@@ -181,8 +181,8 @@ export class BaselineKeeper {
       const most = this.most(key, worker, concurrent)
       if (port === undefined) {
         this.settling.add(`n ${name}`, connecting)
-        delta.clients.push({ address, requests, rate: none, connecting: none, concurrent: most })
-      } else delta.targets.push({ address, port, requests, rate: none, concurrent: most })
+        delta.clients.push({ address, requests, rate: NO_RATE, connecting: NO_RATE, concurrent: most })
+      } else delta.targets.push({ address, port, requests, rate: NO_RATE, concurrent: most })
     }
     for (const { first, last } of [...connections, ...opcua]) {
       if (first > last) continue
@@ -199,7 +199,6 @@ export class BaselineKeeper {
 
   /** A row of the file; of nodes that there is no room for the items are counted. */
   private services(row: OpcUaShare<Seconds>, { opcua }: BaselineFile): BaselineOpcUa {
-    const none = { p50: 0, p99: 0, max: 0, seconds: [] }
     const present = opcua.find((one) => pairKey(one) === pairKey(row))?.services ?? {}
     const services: BaselineOpcUa['services'] = {}
     for (const [name, { seconds, ...service }] of Object.entries(row.services)) {
@@ -207,7 +206,7 @@ export class BaselineKeeper {
       const known = new Set(Object.hasOwn(present, name) ? present[name].nodes.map(nodeKey) : [])
       const nodes = service.nodes.filter((one) => known.has(nodeKey(one)) || this.nodes++ < MAX_NODES)
       const left = service.nodes.reduce((sum, one) => sum + (nodes.includes(one) ? 0 : one.requests), 0)
-      services[name] = { ...service, nodes, unlisted: service.unlisted + left, rate: none }
+      services[name] = { ...service, nodes, unlisted: service.unlisted + left, rate: NO_RATE }
     }
     return { ...row, services }
   }

@@ -37,5 +37,23 @@ export class Listeners {
   }
 }
 
+/**
+ * Whether a listener of a conduit leads to a place.
+ * @param protocol of the listener; null: any
+ */
+export const isTarget = (
+  { gateway }: Policy,
+  conduit: string,
+  { address, port }: Place,
+  protocol: Listener['protocol'] | null = null,
+): boolean =>
+  (gateway?.listeners ?? []).some(
+    (one) =>
+      one.conduit === conduit &&
+      (protocol === null || one.protocol === protocol) &&
+      one.target.port === port &&
+      one.target.address.base === address,
+  )
+
 /** Where a listener leads. */
 export const targetOf = ({ target }: Listener): Place => ({ address: target.address.base, port: target.port })

@@ -6,7 +6,7 @@
 import { parseEndpointUrl } from '../policy/opcua-notations.ts'
 import { isComplaint } from '../policy/values.ts'
 import type { ServiceClass } from '../protocols/opcua/services.ts'
-import { READ_ONLY_GROUPS, SERVICES } from '../protocols/opcua/services.ts'
+import { functionChanges, functionOfName, READ_ONLY_GROUPS, SERVICES } from '../protocols/opcua/services.ts'
 import type { DecideItem } from './assess.ts'
 import {
   type BaselineFile,
@@ -27,6 +27,13 @@ export interface OpcUaGrant {
   securityMode: string | null
   /** The nodes or methods of its one service that it is for, all with one attribute; null: any. */
   nodes: BaselineNode[] | null
+}
+
+/** A service of a row alone: where it changes something, of the nodes that are known of it. */
+export function serviceGrant(row: BaselineOpcUa, name: string): OpcUaGrant {
+  const { nodes } = row.services[name]
+  const isNarrow = nodes.length > 0 && functionChanges(functionOfName(name))
+  return { row, services: [name], securityMode: null, nodes: isNarrow ? nodes : null }
 }
 
 const GROUP_OF = new Map<string, ServiceClass>(SERVICES.map(({ name, group }) => [name, group]))

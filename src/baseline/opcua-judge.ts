@@ -12,7 +12,7 @@ import { FUNCTIONS } from '../protocols/opcua/services.ts'
 import { CHANNEL_CELLS, type OpcUaHost, type OpcUaReport, type OpcUaTerms } from '../protocols/opcua/terms.ts'
 import { WOULD_DENY } from '../protocols/reason.ts'
 import { type Clock, OPEN_GATE } from '../protocols/session.ts'
-import { Listeners, targetOf } from './listeners.ts'
+import { isTarget, Listeners, targetOf } from './listeners.ts'
 import type { Flow } from './reassembly.ts'
 
 const VERDICTS = 2 * WOULD_DENY
@@ -180,15 +180,10 @@ export class OpcUaJudge {
   }
 
   /** What rules say of a connection that a server opens: to a client to which a conduit lets it, where no rule is for the other way. */
-  private reversed({ clientAddress, targetAddress, targetPort }: Flow): { line: Line; pair: PairRules } | null {
+  private reversed(flow: Flow): { line: Line; pair: PairRules } | null {
+    const { clientAddress, targetAddress } = flow
     for (const line of this.lines) {
-      const { conduit, protocol } = line
-      if (!holds(protocol.reverseConnect, targetAddress)) continue
-      const listens = (this.policy.gateway?.listeners ?? []).some(
-        ({ conduit: id, target }) =>
-          id === conduit.id && target.port === targetPort && target.address.base === targetAddress,
-      )
-      if (protocol.port !== targetPort && !listens) continue
+      if (!holds(line.protocol.reverseConnect, targetAddress) || !this.leadsTo(line, flow)) continue
       const pair = this.pair(line, targetAddress, clientAddress)
       if (pair !== null && this.pair(line, clientAddress, targetAddress) === null) return { line, pair }
     }
@@ -240,11 +235,8 @@ export class OpcUaJudge {
 
   /** The port is the conduit's, or that of one of its listeners' targets. */
   private leadsTo({ conduit, protocol }: Line, flow: Flow): boolean {
-    if (protocol.port === flow.targetPort) return true
-    return (this.policy.gateway?.listeners ?? []).some(
-      ({ conduit: id, target }) =>
-        id === conduit.id && target.port === flow.targetPort && target.address.base === flow.targetAddress,
-    )
+    const { targetAddress: address, targetPort: port } = flow
+    return protocol.port === port || isTarget(this.policy, conduit.id, { address, port })
   }
 }
 

@@ -1,7 +1,7 @@
 /** Assets and zones, proposed from addresses and from who asks whom. */
 import { parseAddress } from '../policy/address.ts'
 import { functionClass, isWrite } from '../protocols/modbus/function-codes.ts'
-import { type BaselineFlow, requestsOf } from './baseline-file.ts'
+import { type BaselineFlow, NO_RATE, requestsOf } from './baseline-file.ts'
 import type { OpcUaGrant } from './opcua-assess.ts'
 
 export interface ProposedAsset {
@@ -101,8 +101,8 @@ function asFlow({ row, services }: OpcUaGrant): BaselineFlow {
   const writes = services.some((name) => name === 'Write' || name === 'Call' || name === 'HistoryUpdate')
   const requests = requestsOf(row, services)
   const none = { responses: 0, exceptions: {}, malformed: 0, deviations: {}, addresses: {}, values: {} }
-  const rate = { p50: 0, p99: 0, max: 0, seconds: [] }
-  return { client, target, port, unit: 0, function: writes ? 6 : 3, sub: null, requests, first, last, rate, ...none }
+  const flow = { client, target, port, unit: 0, function: writes ? 6 : 3, sub: null, requests, first, last }
+  return { ...flow, rate: NO_RATE, ...none }
 }
 
 /** Targets that ask nobody are tier 0; a client is one above the highest of its targets. */

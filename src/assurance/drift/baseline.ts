@@ -3,10 +3,10 @@ import { functionText } from '../../baseline/assess.ts'
 import { type BaselineFile, type BaselineFlow, requestsOf } from '../../baseline/baseline-file.ts'
 import { opcuaRest, opcuaStanding, standing } from '../../baseline/coverage.ts'
 import { baselinePath, readBaseline } from '../../baseline/decisions.ts'
-import { nodeNames, type OpcUaGrant } from '../../baseline/opcua-assess.ts'
+import { nodeNames, type OpcUaGrant, serviceGrant } from '../../baseline/opcua-assess.ts'
 import { formatAddress, parseAddress } from '../../policy/address.ts'
 import type { Policy } from '../../policy/model.ts'
-import { functionChanges, functionOfName, SERVICES } from '../../protocols/opcua/services.ts'
+import { SERVICES } from '../../protocols/opcua/services.ts'
 import { type Drift, type Look, seen, unseen } from './drift.ts'
 
 const DAY_MS = 86_400_000
@@ -49,11 +49,7 @@ function grantsOf({ opcua }: BaselineFile): OpcUaGrant[] {
   return opcua.flatMap((row) =>
     Object.keys(row.services)
       .filter((name) => CARRIED.has(name))
-      .map((name): OpcUaGrant => {
-        const { nodes } = row.services[name]
-        const narrow = nodes.length > 0 && functionChanges(functionOfName(name))
-        return { row, services: [name], securityMode: null, nodes: narrow ? nodes : null }
-      }),
+      .map((name) => serviceGrant(row, name)),
   )
 }
 

@@ -3,9 +3,10 @@ import { decideText } from '../../baseline/assess.ts'
 import type { BaselineFlow } from '../../baseline/baseline-file.ts'
 import { leadsTo, opcuaStanding, placesOf, standing } from '../../baseline/coverage.ts'
 import { baselineSpan, readBaseline, unresolvedDecisions } from '../../baseline/decisions.ts'
+import { serviceGrant } from '../../baseline/opcua-assess.ts'
 import { formatAddress, parseAddress } from '../../policy/address.ts'
 import type { Policy } from '../../policy/model.ts'
-import { functionChanges, functionOfName } from '../../protocols/opcua/services.ts'
+import { functionOfName } from '../../protocols/opcua/services.ts'
 import { flowKey, type NormalTraffic, OPCUA_UNIT } from '../conduit-plan.ts'
 import type { BaselineView } from './checks.ts'
 
@@ -14,8 +15,6 @@ const DAY_MS = 86_400_000
 const MAX_FLOWS = 50_000
 
 type Pair = Pick<BaselineFlow, 'client' | 'target' | 'port'>
-
-const isChange = (name: string): boolean => functionChanges(functionOfName(name))
 
 /** @param at a baseline file, or the directory of one; null: there is none */
 export function baselineView(policy: Policy, conduit: string, at: string | null): BaselineView {
@@ -59,14 +58,7 @@ export function normalTraffic(policy: Policy, conduit: string, at: string | null
     for (const row of baseline?.opcua ?? []) {
       if (!carries('opcua', row)) continue
       for (const name of Object.keys(row.services)) {
-        const { nodes } = row.services[name]
-        const grant = {
-          row,
-          services: [name],
-          securityMode: null,
-          nodes: isChange(name) && nodes.length > 0 ? nodes : null,
-        }
-        if (opcuaStanding(policy, grant) === 'allowed') note(row, OPCUA_UNIT, functionOfName(name))
+        if (opcuaStanding(policy, serviceGrant(row, name)) === 'allowed') note(row, OPCUA_UNIT, functionOfName(name))
       }
     }
   } catch {

@@ -2,7 +2,7 @@
  * Whether what would have been denied under an earlier document is allowed by the one in force: what was analyzed and
  * accepted is no longer open. Of reads alone, which their addresses decide; a write has to have been quiet for its time.
  */
-import type { BaselineFlow } from '../../baseline/baseline-file.ts'
+import { type BaselineFlow, NO_RATE } from '../../baseline/baseline-file.ts'
 import { coverage, modbusOf, serviceStanding } from '../../baseline/coverage.ts'
 import { joinRanges } from '../../baseline/ranges.ts'
 import type { ModbusTable, Policy } from '../../policy/model.ts'
@@ -71,8 +71,6 @@ function ranges(text: string | number | null | undefined): [number, number][] {
     return [low, high]
   })
 }
-
-const NO_RATE = { p50: 0, p99: 0, max: 0, seconds: [] }
 
 /** @param sha256 of the document in force */
 export function allowedByNow(policy: Policy, { conduit, policy: seenUnder, reads }: WouldDeny): boolean {
