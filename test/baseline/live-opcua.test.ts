@@ -4,16 +4,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import {
-  AttributeIds,
-  ClientMonitoredItem,
-  type ClientSession,
-  ClientSubscription,
-  DataType,
-  StatusCodes,
-  TimestampsToReturn,
-  Variant,
-} from 'node-opcua'
+import { AttributeIds, type ClientSession, DataType, StatusCodes, Variant } from 'node-opcua'
 import t, { type Test } from 'tap'
 import { BaselineCollector } from '../../src/baseline/baseline.ts'
 import { type BaselineFile, type BaselineOpcUa, parseBaseline } from '../../src/baseline/baseline-file.ts'
@@ -27,6 +18,7 @@ import { CHUNK } from '../../src/protocols/opcua/chunk.ts'
 import { REQUEST, RESPONSE } from '../../src/protocols/opcua/services.ts'
 import { freePort, TRANSPORTS } from '../support/gateway.ts'
 import { Headgate } from '../support/headgate.ts'
+import { leastGrown } from '../support/heap.ts'
 import {
   chunk,
   hello,
@@ -39,8 +31,8 @@ import {
   typeId,
 } from '../support/opcua.ts'
 import { count, numericNode, readBody, stringNode, writeBody } from '../support/opcua-bodies.ts'
-import { type CellServer, client, startServer, temporary, withSession } from '../support/opcua-peers.ts'
-import { type Holder, selfSigned, store, storeOwn } from '../support/opcua-pki.ts'
+import { type CellServer, client, startServer, subscribe, temporary, withSession } from '../support/opcua-peers.ts'
+import { type Holder, selfSigned, trusting } from '../support/opcua-pki.ts'
 import { readTurns } from '../support/pcap.ts'
 import { until } from '../support/sockets.ts'
 import { headgate as verbs } from '../support/verbs.ts'
@@ -58,10 +50,7 @@ const everybody = { from: ['127.0.0.1'], to: ['127.0.0.2'] }
 
 async function siteOf(t: Test, io: string, cell: CellServer, own: Holder, holders: [Holder, Holder]): Promise<Site> {
   const [inspected, terminated, root] = [await freePort(), await freePort(), temporary(t)]
-  const pki = { own: join(root, 'own'), trusted_clients: join(root, 'clients'), trusted_servers: join(root, 'servers') }
-  storeOwn(pki.own, own)
-  store(pki.trusted_clients, 'trusted', 'client.der', holders[0].der)
-  store(pki.trusted_servers, 'trusted', 'server.der', holders[1].der)
+  const pki = trusting(root, own, holders[0], holders[1])
   const conduit = (id: string, opcua: object) => ({
     conduit_id: id,
     connects: ['CELL', 'OFFICE'],
@@ -125,21 +114,8 @@ t.test('real clients, inspected and terminated', { timeout: 120_000 }, async (t)
       await session.call({ ...ack, inputArguments: [new Variant({ dataType: DataType.UInt32, value: 1 })] })
       const [alias] = await session.registerNodes([node('Setpoint')])
       await session.write({ nodeId: alias, attributeId: AttributeIds.Value, value: { value: double(-4.5) } })
-      const subscription = ClientSubscription.create(session, {
-        requestedPublishingInterval: 50,
-        requestedLifetimeCount: 100,
-        requestedMaxKeepAliveCount: 5,
-        publishingEnabled: true,
-      })
-      const item = ClientMonitoredItem.create(
-        subscription,
-        { nodeId: node('Counter'), attributeId: AttributeIds.Value },
-        { samplingInterval: 20, queueSize: 10, discardOldest: true },
-        TimestampsToReturn.Both,
-      )
-      let seen = 0
-      item.on('changed', () => seen++)
-      await until(() => seen >= 2, 'notifications')
+      const { subscription, values } = subscribe(session, node('Counter'))
+      await until(() => values.length >= 2, 'notifications')
       await subscription.terminate()
     })
   }
@@ -361,14 +337,7 @@ t.test('a message that was seen before costs no memory', async (t) => {
     }
   }
   round(50_000)
-  // Of what is measured the least counts: others may allocate meanwhile, and a collection may come between.
-  let least = Number.POSITIVE_INFINITY
-  for (let i = 0; i < 5; i++) {
-    const before = process.memoryUsage().heapUsed
-    round(100_000)
-    const grown = process.memoryUsage().heapUsed - before
-    if (grown >= 0) least = Math.min(least, grown)
-  }
+  const least = leastGrown(() => round(100_000))
   t.ok(least < 400_000, `${least} bytes for 200,000 messages`)
   const { Read, Write, Publish } = summary(taken(baseline)) as Record<string, number[]>
   t.equal(Read[0] + Write[0] + Publish[0], 550_000)

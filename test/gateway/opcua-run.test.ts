@@ -5,16 +5,7 @@
 import { copyFileSync, readdirSync, rmSync } from 'node:fs'
 import net from 'node:net'
 import { join } from 'node:path'
-import {
-  AttributeIds,
-  ClientMonitoredItem,
-  ClientSubscription,
-  DataType,
-  OPCUAClient,
-  StatusCodes,
-  TimestampsToReturn,
-  Variant,
-} from 'node-opcua'
+import { AttributeIds, DataType, OPCUAClient, StatusCodes, Variant } from 'node-opcua'
 import t, { type Test } from 'tap'
 import { initialize } from '../../src/pki/manage.ts'
 import { freePort, TRANSPORTS } from '../support/gateway.ts'
@@ -26,10 +17,11 @@ import {
   files,
   POLICIES,
   startServer,
+  subscribe,
   temporary,
   withSession,
 } from '../support/opcua-peers.ts'
-import { Authority, type Holder, selfSigned, store, storeOwn } from '../support/opcua-pki.ts'
+import { Authority, type Holder, selfSigned, store, storeOwn, trusting } from '../support/opcua-pki.ts'
 import { connect as dial, until } from '../support/sockets.ts'
 
 let directory: string
@@ -45,21 +37,9 @@ t.before(async () => {
   cell = await startServer(t, directory, server)
 })
 
-interface Pki {
-  own: string
-  trusted_clients: string
-  trusted_servers: string
-}
+type Pki = ReturnType<typeof trusting>
 
-/** Directories with the gateway's own certificate, and with the client and the server trusted. */
-function pkiOf(t: Test): Pki {
-  const root = temporary(t)
-  const pki = { own: join(root, 'own'), trusted_clients: join(root, 'clients'), trusted_servers: join(root, 'servers') }
-  storeOwn(pki.own, own)
-  store(pki.trusted_clients, 'trusted', 'client.der', holder.der)
-  store(pki.trusted_servers, 'trusted', 'server.der', server.der)
-  return pki
-}
+const pkiOf = (t: Test): Pki => trusting(temporary(t), own, holder, server)
 
 interface Text {
   port: number
@@ -181,21 +161,8 @@ for (const io of TRANSPORTS) {
           inputArguments: [new Variant({ dataType: DataType.UInt32, value: 1 })],
         }
         await t.rejects(session.call(call), /BadUserAccessDenied/)
-        const subscription = ClientSubscription.create(session, {
-          requestedPublishingInterval: 50,
-          requestedLifetimeCount: 100,
-          requestedMaxKeepAliveCount: 5,
-          publishingEnabled: true,
-        })
-        const item = ClientMonitoredItem.create(
-          subscription,
-          { nodeId: node('Counter'), attributeId: AttributeIds.Value },
-          { samplingInterval: 20, queueSize: 10, discardOldest: true },
-          TimestampsToReturn.Both,
-        )
-        let seen = 0
-        item.on('changed', () => seen++)
-        await until(() => seen >= 3, 'notifications')
+        const { values } = subscribe(session, node('Counter'))
+        await until(() => values.length >= 3, 'notifications')
         const page = await scrape(`http://127.0.0.1:${metrics}/metrics`)
         t.equal(sum(page, 'headgate_opcua_channels', { policy: 'Basic256Sha256', mode: 'SignAndEncrypt' }), 1)
         t.equal(sum(page, 'headgate_opcua_sessions', { conduit: 'C1' }), 1)

@@ -10,7 +10,7 @@ import { ask } from '../../src/gateway/control/client.ts'
 import { freePort, type GatewayEvent, TRANSPORTS } from '../support/gateway.ts'
 import { Headgate, scrape, sum } from '../support/headgate.ts'
 import { anna, type CellServer, client, startServer, temporary, withSession } from '../support/opcua-peers.ts'
-import { type Holder, selfSigned, store, storeOwn } from '../support/opcua-pki.ts'
+import { type Holder, selfSigned, trusting } from '../support/opcua-pki.ts'
 import { until } from '../support/sockets.ts'
 import { headgate as verbs } from '../support/verbs.ts'
 
@@ -37,9 +37,7 @@ interface Site {
 
 async function siteOf(t: Test, io: string): Promise<Site> {
   const root = temporary(t)
-  storeOwn(join(root, 'own'), own)
-  store(join(root, 'clients'), 'trusted', 'client.der', holder.der)
-  store(join(root, 'servers'), 'trusted', 'server.der', server.der)
+  trusting(root, own, holder, server)
   return { directory: root, io, inspect: await freePort(), terminate: await freePort(), metrics: await freePort() }
 }
 

@@ -6,8 +6,6 @@
 import { randomBytes } from 'node:crypto'
 import {
   AttributeIds,
-  ClientMonitoredItem,
-  ClientSubscription,
   CreateSessionRequest,
   DataType,
   type EndpointDescription,
@@ -33,6 +31,7 @@ import {
   POLICIES,
   type PolicyName,
   startServer,
+  subscribe,
   temporary,
   withSession,
 } from '../support/opcua-peers.ts'
@@ -241,21 +240,8 @@ t.test('large messages, subscriptions, history', async (t) => {
     t.equal(await session.write({ nodeId: node('Store'), attributeId: AttributeIds.Value, value }), StatusCodes.Good)
     const stored = await session.read({ nodeId: node('Store'), attributeId: AttributeIds.Value })
     t.same(stored.value.value, bytes)
-    const subscription = ClientSubscription.create(session, {
-      requestedPublishingInterval: 50,
-      requestedLifetimeCount: 100,
-      requestedMaxKeepAliveCount: 5,
-      publishingEnabled: true,
-    })
-    const item = ClientMonitoredItem.create(
-      subscription,
-      { nodeId: node('Counter'), attributeId: AttributeIds.Value },
-      { samplingInterval: 20, queueSize: 10, discardOldest: true },
-      TimestampsToReturn.Both,
-    )
-    const seen: number[] = []
-    item.on('changed', (change) => seen.push(change.value.value))
-    await until(() => seen.length >= 5, 'five notifications')
+    const { subscription, values } = subscribe(session, node('Counter'))
+    await until(() => values.length >= 5, 'five notifications')
     await subscription.terminate()
     const history = await session.historyRead(
       new HistoryReadRequest({
@@ -335,28 +321,15 @@ t.test('a cut connection: the session goes on over the next, its subscription to
     gateway.url,
     async (session) => {
       const token = session.authenticationToken?.toString()
-      const subscription = ClientSubscription.create(session, {
-        requestedPublishingInterval: 50,
-        requestedLifetimeCount: 1000,
-        requestedMaxKeepAliveCount: 5,
-        publishingEnabled: true,
-      })
-      const item = ClientMonitoredItem.create(
-        subscription,
-        { nodeId: node('Counter'), attributeId: AttributeIds.Value },
-        { samplingInterval: 20, queueSize: 10, discardOldest: true },
-        TimestampsToReturn.Both,
-      )
-      let seen = 0
-      item.on('changed', () => seen++)
-      await until(() => seen >= 2, 'notifications')
+      const { values } = subscribe(session, node('Counter'), 1000)
+      await until(() => values.length >= 2, 'notifications')
       const before = cell.server.engine.cumulatedSessionCount
       for (let round = 0; round < 2; round++) {
         gateway.cutClients()
         await until(() => made.isReconnecting, 'the client to see it')
         await until(() => !made.isReconnecting, 'the reconnect', 15_000)
-        const from = seen
-        await until(() => seen >= from + 3, 'notifications again', 10_000)
+        const from = values.length
+        await until(() => values.length >= from + 3, 'notifications again', 10_000)
       }
       t.equal(session.authenticationToken?.toString(), token, 'the same session')
       t.equal(cell.server.engine.cumulatedSessionCount, before, 'the server has made no other')

@@ -3,7 +3,10 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import {
+  AttributeIds,
+  ClientMonitoredItem,
   type ClientSession,
+  ClientSubscription,
   DataType,
   MessageSecurityMode,
   nodesets,
@@ -14,6 +17,7 @@ import {
   type OPCUAServerOptions,
   SecurityPolicy,
   StatusCodes,
+  TimestampsToReturn,
   type UserIdentityInfo,
   UserTokenType,
   Variant,
@@ -207,6 +211,25 @@ export async function client(
 }
 
 export const anna: UserIdentityInfo = { type: UserTokenType.UserName, userName: 'anna', password: 'geheim' }
+
+/** News of a node, as they come. @param lifetime in publishing intervals of 50 ms */
+export function subscribe(session: ClientSession, nodeId: string, lifetime = 100) {
+  const subscription = ClientSubscription.create(session, {
+    requestedPublishingInterval: 50,
+    requestedLifetimeCount: lifetime,
+    requestedMaxKeepAliveCount: 5,
+    publishingEnabled: true,
+  })
+  const item = ClientMonitoredItem.create(
+    subscription,
+    { nodeId, attributeId: AttributeIds.Value },
+    { samplingInterval: 20, queueSize: 10, discardOldest: true },
+    TimestampsToReturn.Both,
+  )
+  const values: unknown[] = []
+  item.on('changed', (change) => values.push(change.value.value))
+  return { subscription, values }
+}
 
 /** Connects, opens a session, and closes both when `work` is done. */
 export async function withSession<T>(

@@ -148,6 +148,15 @@ export function store(list: string, where: Where, name: string, der: Buffer): st
   return file
 }
 
+/** Directories under `root` with the gateway's own certificate, and with a client and a server trusted; as a policy names them. */
+export function trusting(root: string, own: Holder, client: Holder, server: Holder) {
+  const pki = { own: join(root, 'own'), trusted_clients: join(root, 'clients'), trusted_servers: join(root, 'servers') }
+  storeOwn(pki.own, own)
+  store(pki.trusted_clients, 'trusted', 'client.der', client.der)
+  store(pki.trusted_servers, 'trusted', 'server.der', server.der)
+  return pki
+}
+
 function put(file: string, content: string | Buffer, mode = 0o644): void {
   mkdirSync(dirname(file), { recursive: true })
   writeFileSync(file, content, { mode })
