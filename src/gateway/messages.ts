@@ -15,7 +15,7 @@ export interface WorkerSetup {
   values: SharedArrayBuffer
   /** Memory of `SharedSessions`. */
   sessions: SharedArrayBuffer
-  /** Memory of `Descriptors`, this worker's own. */
+  /** Memory of `Descriptors`, this worker's own and before that of the one whose place it takes. */
   descriptors: SharedArrayBuffer
   /** One shared cell, `Recorder.gate`. */
   gate: Int32Array

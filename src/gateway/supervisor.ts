@@ -50,7 +50,7 @@ export class ListenError extends Error {
 interface Member {
   index: number
   worker: Worker
-  /** Memory of `Descriptors`: what nobody else closes when the worker dies. */
+  /** Memory of `Descriptors`: what nobody else closes when the worker dies. Of whoever takes its place as well. */
   descriptors: SharedArrayBuffer
   /** Resolved when the policy of this version is in force, or its listeners have failed. */
   waiting: Map<number, (failure: ListenError | null) => void>
@@ -213,7 +213,7 @@ export class Supervisor {
       limits: this.limits,
       values: this.values,
       sessions: this.sessions,
-      descriptors: new SharedArrayBuffer(this.io === 'epoll' ? descriptorsBytes() : 0),
+      descriptors: this.members[index]?.descriptors ?? new SharedArrayBuffer(descriptorsBytes()),
       gate: this.recorder.gate,
     }
     const worker = new Worker(new URL(`./worker${extname(import.meta.url)}`, import.meta.url), { workerData: setup })
@@ -259,7 +259,7 @@ export class Supervisor {
     this.metrics.retire(member.index)
     new SharedLimits(this.limits, 0).forfeit(member.index)
     new SharedSessions(this.sessions, 0).forfeit(member.index)
-    for (const fd of new Descriptors(member.descriptors).list()) closeSync(fd)
+    for (const fd of new Descriptors(member.descriptors).take()) closeSync(fd)
     for (const resolve of member.waiting.values()) resolve(null)
     member.drained()
     if (this.stopping || member.stopping) return

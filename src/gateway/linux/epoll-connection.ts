@@ -31,6 +31,7 @@ class Side implements Outlet {
   ending = false
   shut = false
   failed = false
+  mark = 0
 
   constructor(connection: EpollConnection) {
     this.connection = connection
@@ -38,6 +39,14 @@ class Side implements Outlet {
 
   send(from: number, to: number): void {
     this.connection.sendNow(this, from, to)
+  }
+
+  sent(from: number, to: number, sent: number): void {
+    this.connection.fellShort(this, from, to, sent)
+  }
+
+  settle(): void {
+    this.connection.settle()
   }
 }
 
@@ -231,9 +240,14 @@ export class EpollConnection extends Connection {
     }
     const sent = sys.send(side.fd, from, to - from)
     if (sent === to - from) return
-    if (sent < 0 && sys.errno() !== ERRNO.EAGAIN) side.failed = true
-    else this.enqueue(side, sys.memory.bytes, from + Math.max(0, sent), to)
+    this.fellShort(side, from, to, sent < 0 ? -sys.errno() : sent)
     this.settle()
+  }
+
+  /** Not all that a side's turn had was sent: see `Outlet.sent`. */
+  fellShort(side: Side, from: number, to: number, sent: number): void {
+    if (sent < 0 && sent !== -ERRNO.EAGAIN) side.failed = true
+    else this.enqueue(side, this.transport.sys.memory.bytes, from + Math.max(0, sent), to)
   }
 
   private enqueue(side: Side, buf: Uint8Array, from: number, to: number): void {
@@ -277,7 +291,7 @@ export class EpollConnection extends Connection {
   // ------------------------------------------------------------------------------------------------------- ending
 
   /** After every event: what has failed ends, and each side is waited for as its state wants it. */
-  private settle(): void {
+  settle(): void {
     const { client, target } = this
     if (this.gone || this.busy) return
     if (client.ended || target.ended || this.ending !== '') {

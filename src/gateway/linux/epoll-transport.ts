@@ -14,6 +14,7 @@ import type { Descriptors } from './descriptors.ts'
 import { EpollConnection } from './epoll-connection.ts'
 import { EventOrder } from './event-order.ts'
 import { Outbox } from './outbox.ts'
+import { SendBatch } from './send-batch.ts'
 import { EPOLLIN, ERRNO, SyscallError, Syscalls } from './syscalls.ts'
 
 /** Connections taken at one turn of the loop, so that a burst of them does not keep established ones waiting. */
@@ -28,6 +29,8 @@ export class EpollTransport implements Transport {
   readonly sys: Syscalls
   readonly epoll: number
   readonly outbox: Outbox
+  private readonly batch: SendBatch | null
+  private readonly held: Descriptors
   private readonly order = new EventOrder()
   /** Written to by the main thread when it has sent a message. */
   readonly wakeFd: number
@@ -52,7 +55,9 @@ export class EpollTransport implements Transport {
    */
   constructor(plane: DataPlane, shared: boolean, held: Descriptors, onWake: () => void) {
     this.sys = new Syscalls(held)
-    this.outbox = new Outbox(this.sys.memory)
+    this.held = held
+    this.batch = SendBatch.open(this.sys, held)
+    this.outbox = new Outbox(this.sys.memory, this.batch)
     this.epoll = this.sys.epoll()
     this.wakeFd = this.sys.eventfd()
     this.plane = plane
@@ -137,6 +142,7 @@ export class EpollTransport implements Transport {
         if (this.resting.size > 0) this.wakeListeners()
       }
     }
+    this.batch?.close(this.held)
   }
 
   private patience(): number {

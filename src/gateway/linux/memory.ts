@@ -9,6 +9,11 @@ const EVENTS = 512
 const EPOLL = TURN_BYTES + STAGE_BYTES
 const ADDRESS = EPOLL + EVENTS * 12
 const OPTION = ADDRESS + 40
+const BATCH = 256
+const IOCBS = OPTION + 32
+const IOCB_POINTERS = IOCBS + BATCH * 64
+const IO_EVENTS = IOCB_POINTERS + BATCH * 8
+const CONTEXT = IO_EVENTS + BATCH * 32
 
 /** Where things stand in the memory, in bytes. */
 export const AREA = {
@@ -30,7 +35,16 @@ export const AREA = {
   /** Values of socket options, and of the eventfd. */
   option: OPTION,
   optionBytes: 16,
-  size: OPTION + 24,
+  /** Writes of one batch at most, and for each a `struct iocb`, its pointer, and a `struct io_event`: see `SendBatch`. */
+  batch: BATCH,
+  iocbs: IOCBS,
+  iocbBytes: 64,
+  iocbPointers: IOCB_POINTERS,
+  ioEvents: IO_EVENTS,
+  ioEventBytes: 32,
+  /** `aio_context_t`. */
+  context: CONTEXT,
+  size: CONTEXT + 8,
 } as const
 
 export class Memory {

@@ -6,17 +6,30 @@
  * Bytes stay where they were read; the next read lands behind them.
  */
 import { AREA, type Memory } from './memory.ts'
+import type { SendBatch } from './send-batch.ts'
 
 /** Writes that wait at one time. */
-const MAX_WRITES = 256
+const MAX_WRITES = AREA.batch
+/** Writes below which a batch costs more than it saves. */
+const FEW = 4
 
 /** Bytes that are copied faster by hand than by a call. */
 const SMALL = 64
 
 /** One of a connection's two sockets. */
 export interface Outlet {
+  /** -1: closed. */
+  readonly fd: number
+  /** Bytes that wait for the kernel to have room: what is sent now waits behind them. */
+  readonly queued: number
+  /** The batch that it last had a write in. */
+  mark: number
   /** Sends bytes [from, to) of the memory, now. */
   send(from: number, to: number): void
+  /** Of those bytes a batch has sent `sent`, or an errno, negated: takes note of that, and does no more. */
+  sent(from: number, to: number, sent: number): void
+  /** After `sent`, once all of the batch have had theirs: draws the consequences. */
+  settle(): void
 }
 
 export class Outbox {
@@ -28,9 +41,15 @@ export class Outbox {
   private count = 0
   /** Where free memory begins. */
   private end: number = AREA.head
+  private readonly batch: SendBatch | null
+  private mark = 0
+  /** The writes in the batch, by their places there. */
+  private readonly staged = new Int32Array(MAX_WRITES)
 
-  constructor(memory: Memory) {
+  /** @param batch null: each write is a system call of its own */
+  constructor(memory: Memory, batch: SendBatch | null) {
     this.memory = memory
+    this.batch = batch
   }
 
   /**
@@ -82,6 +101,7 @@ export class Outbox {
   /** Sends all, in order. May be called from within itself. */
   flush(): void {
     while (this.next < this.count) {
+      if (this.batch !== null && this.count - this.next >= FEW && this.flushBatch(this.batch)) continue
       const at = this.next++
       const outlet = this.outlets[at]
       this.outlets[at] = null
@@ -89,5 +109,48 @@ export class Outbox {
     }
     this.next = 0
     this.count = 0
+  }
+
+  /**
+   * Sends the next writes in one batch, up to the first whose outlet has one there already: what the kernel does not
+   * take of the one must go before the other.
+   * @returns false where they are few, or the first is not taken: it is to be sent by itself
+   */
+  private flushBatch(batch: SendBatch): boolean {
+    const { outlets, from, to, staged } = this
+    const mark = ++this.mark
+    let count = 0
+    let at = this.next
+    for (; at < this.count; at++) {
+      const outlet = outlets[at]
+      if (outlet === null) continue
+      if (outlet.mark === mark) break
+      if (outlet.fd === -1 || outlet.queued > 0) {
+        // Nobody's, or kept.
+        outlets[at] = null
+        outlet.send(from[at], to[at])
+        continue
+      }
+      outlet.mark = mark
+      staged[count] = at
+      batch.stage(count++, outlet.fd, from[at], to[at] - from[at])
+    }
+    if (count < FEW) return false
+    const taken = batch.submit(count)
+    this.next = taken === count ? at : staged[taken]
+    let short: Outlet[] | null = null
+    for (let place = 0; place < taken; place++) {
+      const write = staged[place]
+      const outlet = outlets[write] as Outlet
+      outlets[write] = null
+      const sent = batch.result(place)
+      if (sent === to[write] - from[write]) continue
+      outlet.sent(from[write], to[write], sent)
+      short ??= []
+      short.push(outlet)
+    }
+    // Any of these may flush what follows.
+    if (short !== null) for (const outlet of short) outlet.settle()
+    return taken > 0
   }
 }

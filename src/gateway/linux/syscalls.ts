@@ -20,6 +20,7 @@ export const EPOLLRDHUP = 0x2000
 export const EPOLLET = 1 << 31
 
 export const ERRNO = {
+  EINTR: 4,
   EAGAIN: 11,
   ENOMEM: 12,
   ENFILE: 23,
@@ -59,6 +60,9 @@ const EPOLL_CTL_ADD = 1
 const EPOLL_CTL_DEL = 2
 const EPOLL_CTL_MOD = 3
 const MAPPED = 0xffffn
+const AF_UNIX = 1
+/** Numbers of asynchronous I/O's calls on x86-64, for which libc has no functions (io_setup(2)). */
+const NR = { io_setup: 206, io_destroy: 207, io_getevents: 208, io_submit: 209 } as const
 
 /** Dead peers are found after 30 s of silence and three probes, or when sent bytes stay unacknowledged for 30 s. */
 const KEEPALIVE = { idle: 30, interval: 10, count: 3, userTimeoutMs: 30_000 } as const
@@ -111,11 +115,14 @@ export class Syscalls {
     | 'epoll_ctl'
     | 'epoll_wait'
     | 'eventfd'
-    | 'read',
+    | 'read'
+    | 'socketpair',
     Call
   >
   private readonly recvCall: Call
   private readonly sendCall: Call
+  private readonly submitCall: Call
+  private readonly eventsCall: Call
 
   private readonly held: Descriptors | null
 
@@ -149,9 +156,13 @@ export class Syscalls {
       epoll_wait: call('int epoll_wait(int, uintptr_t, int, int)'),
       eventfd: call('int eventfd(uint, int)'),
       read: call('int read(int, uintptr_t, size_t)'),
+      socketpair: call('int socketpair(int, int, int, uintptr_t)'),
     }
     this.recvCall = this.calls.recv
     this.sendCall = this.calls.send
+    // Each with the parameters of its own call: what koffi takes time for.
+    this.submitCall = call('long syscall(long, uintptr_t, long, uintptr_t)')
+    this.eventsCall = call('long syscall(long, uintptr_t, long, long, uintptr_t, uintptr_t)')
   }
 
   private must(name: string, result: number): number {
@@ -180,6 +191,47 @@ export class Syscalls {
   wait(epoll: number, timeoutMs: number): number {
     const { epoll: at, events } = AREA
     return this.calls.epoll_wait(epoll, this.memory.pointer(at, events * 12), events, timeoutMs)
+  }
+
+  /**
+   * Submits the first `count` of `AREA.iocbPointers` (io_submit(2)).
+   * @param context of `ioSetup`
+   * @returns how many the kernel has taken, in their order
+   */
+  ioSubmit(context: number, count: number): number {
+    const pointers = this.memory.pointer(AREA.iocbPointers, count * 8)
+    return Math.max(0, this.submitCall(NR.io_submit, context, count, pointers))
+  }
+
+  /** Waits until `count` of what was submitted is done, told in `AREA.ioEvents`. @returns how many; interrupted: fewer */
+  ioGetEvents(context: number, count: number): number {
+    const events = this.memory.pointer(AREA.ioEvents, count * AREA.ioEventBytes)
+    const done = this.eventsCall(NR.io_getevents, context, count, count, events, 0)
+    if (done < 0 && this.errno() !== ERRNO.EINTR) throw new SyscallError('io_getevents', this.errno())
+    return Math.max(0, done)
+  }
+
+  // ------------------------------------------------------------------------------------------- asynchronous I/O
+
+  /** A context for so many operations at one time (io_setup(2)). @returns 0 where there is none to be had */
+  ioSetup(operations: number): number {
+    this.memory.bytes.writeBigUInt64LE(0n, AREA.context)
+    // The same function of libc with another call's parameters, too seldom called for one of its own.
+    const result = this.submitCall(NR.io_setup, operations, this.memory.pointer(AREA.context, 8), 0)
+    return result < 0 ? 0 : Number(this.memory.bytes.readBigUInt64LE(AREA.context))
+  }
+
+  /** @param context of `ioSetup`, of this thread or of one that is no more */
+  ioDestroy(context: number): void {
+    this.submitCall(NR.io_destroy, context, 0, 0)
+  }
+
+  /** Two sockets joined to each other (socketpair(2)). */
+  socketPair(): [number, number] {
+    const at = AREA.option
+    const kind = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC
+    this.must('socketpair', this.calls.socketpair(AF_UNIX, kind, 0, this.memory.pointer(at, 8)))
+    return [this.opened(this.memory.bytes.readInt32LE(at)), this.opened(this.memory.bytes.readInt32LE(at + 4))]
   }
 
   // ---------------------------------------------------------------------------------------------------- epoll

@@ -12,6 +12,17 @@ import { HEAD_ROOM } from '../../../src/protocols/session.ts'
 const BASE = 0x7f00_0000_0000
 const memory = () => new Memory(() => BASE)
 
+/** What an outlet has for batches alone, where there are none. */
+const ALONE = {
+  fd: 0,
+  queued: 0,
+  mark: 0,
+  sent: () => {
+    throw new Error('there is no batch')
+  },
+  settle: () => {},
+}
+
 /** Numbers that a slip in the code, or a lie of the kernel's, could bring. */
 const anyNumber = fc.oneof(
   fc.integer({ min: -10, max: AREA.size + 10 }),
@@ -55,6 +66,10 @@ t.test('areas lie in the memory, one behind the other', async (t) => {
     ['address', AREA.address, AREA.addressBytes],
     ['address length', AREA.addressLength, 4],
     ['option', AREA.option, AREA.optionBytes],
+    ['iocbs', AREA.iocbs, AREA.batch * AREA.iocbBytes],
+    ['pointers to iocbs', AREA.iocbPointers, AREA.batch * 8],
+    ['io events', AREA.ioEvents, AREA.batch * AREA.ioEventBytes],
+    ['context', AREA.context, 8],
     ['end', AREA.size, 0],
   ]
   for (const [i, [name, at]] of areas.entries()) {
@@ -63,7 +78,7 @@ t.test('areas lie in the memory, one behind the other', async (t) => {
     t.ok(from + bytes <= at, `${before} ends before ${name}`)
   }
   t.equal(memory().bytes.length, AREA.size)
-  t.equal(AREA.epoll % 4, 0, 'events are read as 32-bit words')
+  for (const at of [AREA.epoll, AREA.iocbs, AREA.ioEvents]) t.equal(at % 4, 0, 'what is read as 32-bit words')
 })
 
 t.test('real memory: the kernel writes where the pointer says', { skip: unavailable() ?? false }, async (t) => {
@@ -103,11 +118,12 @@ t.test('the outbox sends all bytes, in order, and gives no byte out twice', asyn
   fc.assert(
     fc.property(fc.array(anyStep, { maxLength: 60 }), (steps) => {
       const owned = memory()
-      const outbox = new Outbox(owned)
+      const outbox = new Outbox(owned, null)
       const sent: number[] = []
       const expected: number[] = []
       let mark = 0
       const outlet = {
+        ...ALONE,
         send: (from: number, to: number): void => {
           if (from < AREA.head || to > AREA.turnEnd || from >= to) throw new Error(`sends ${from}…${to}`)
           // Each write carries one mark in all its bytes: any other byte was overwritten while it waited.
@@ -148,10 +164,11 @@ t.test('the outbox sends all bytes, in order, and gives no byte out twice', asyn
 })
 
 t.test('the outbox may be flushed, and added to, from within a write', async (t) => {
-  const outbox = new Outbox(memory())
+  const outbox = new Outbox(memory(), null)
   const order: number[] = []
-  const plain = { send: (from: number) => void order.push(from) }
+  const plain = { ...ALONE, send: (from: number) => void order.push(from) }
   const nested = {
+    ...ALONE,
     send: (from: number) => {
       order.push(from)
       outbox.add(plain, 900, 901)
