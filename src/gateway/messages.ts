@@ -15,8 +15,8 @@ export interface WorkerSetup {
   values: SharedArrayBuffer
   /** Memory of `SharedSessions`. */
   sessions: SharedArrayBuffer
-  /** Memory of `Descriptors`, this worker's own and before that of the one whose place it takes. */
-  descriptors: SharedArrayBuffer
+  /** Memory of `Holdings`, this worker's own and before that of the one whose place it takes. */
+  holdings: SharedArrayBuffer
   /** One shared cell, `Recorder.gate`. */
   gate: Int32Array
 }

@@ -19,7 +19,7 @@ import type { Metrics } from '../records/metrics.ts'
 import type { Recorder } from '../records/recorder.ts'
 import { WorkerClock } from './clock.ts'
 import type { NormalTraffic } from './conduit-plan.ts'
-import { Descriptors, descriptorsBytes } from './linux/descriptors.ts'
+import { Holdings, holdingsBytes } from './linux/holdings.ts'
 import type { FromWorker, ToWorker, WorkerSetup } from './messages.ts'
 import { steppedTargets } from './modbus-conduit.ts'
 import { listenKey } from './plan.ts'
@@ -50,8 +50,8 @@ export class ListenError extends Error {
 interface Member {
   index: number
   worker: Worker
-  /** Memory of `Descriptors`: what nobody else closes when the worker dies. Of whoever takes its place as well. */
-  descriptors: SharedArrayBuffer
+  /** Memory of `Holdings`: what nobody else closes when the worker dies. Of whoever takes its place as well. */
+  holdings: SharedArrayBuffer
   /** Resolved when the policy of this version is in force, or its listeners have failed. */
   waiting: Map<number, (failure: ListenError | null) => void>
   drained: () => void
@@ -213,14 +213,14 @@ export class Supervisor {
       limits: this.limits,
       values: this.values,
       sessions: this.sessions,
-      descriptors: this.members[index]?.descriptors ?? new SharedArrayBuffer(descriptorsBytes()),
+      holdings: this.members[index]?.holdings ?? new SharedArrayBuffer(holdingsBytes()),
       gate: this.recorder.gate,
     }
     const worker = new Worker(new URL(`./worker${extname(import.meta.url)}`, import.meta.url), { workerData: setup })
     const member: Member = {
       index,
       worker,
-      descriptors: setup.descriptors,
+      holdings: setup.holdings,
       waiting: new Map(),
       drained: () => {},
       stopping: false,
@@ -259,7 +259,7 @@ export class Supervisor {
     this.metrics.retire(member.index)
     new SharedLimits(this.limits, 0).forfeit(member.index)
     new SharedSessions(this.sessions, 0).forfeit(member.index)
-    for (const fd of new Descriptors(member.descriptors).take()) closeSync(fd)
+    for (const fd of new Holdings(member.holdings).take()) closeSync(fd)
     for (const resolve of member.waiting.values()) resolve(null)
     member.drained()
     if (this.stopping || member.stopping) return

@@ -4,8 +4,8 @@ import { SharedSessions } from '../limits/opcua-sessions.ts'
 import { SharedLimits } from '../limits/shared-limits.ts'
 import { OpenGuard } from '../protocols/opcua/terminate/open-guard.ts'
 import { DataPlane } from './data-plane.ts'
-import { Descriptors } from './linux/descriptors.ts'
 import { EpollTransport } from './linux/epoll-transport.ts'
+import { Holdings } from './linux/holdings.ts'
 import type { FromWorker, ToWorker, WorkerSetup } from './messages.ts'
 import { NetTransport } from './net/net-transport.ts'
 import { Plan } from './plan.ts'
@@ -41,7 +41,7 @@ function open(): Transport {
     return new NetTransport(plane, shared)
   }
   // The loop never returns to Node's, so messages are fetched when the eventfd says that there are some.
-  const epoll = new EpollTransport(plane, shared, new Descriptors(setup.descriptors), fetch)
+  const epoll = new EpollTransport(plane, shared, new Holdings(setup.holdings), fetch)
   say({ type: 'wake', fd: epoll.wakeFd })
   return epoll
 }

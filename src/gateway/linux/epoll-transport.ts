@@ -10,9 +10,9 @@ import type { DataPlane } from '../data-plane.ts'
 import type { ListenerPlan } from '../plan.ts'
 import { TimerWheel } from '../timer-wheel.ts'
 import type { Transport } from '../transport.ts'
-import type { Descriptors } from './descriptors.ts'
 import { EpollConnection } from './epoll-connection.ts'
 import { EventOrder } from './event-order.ts'
+import type { Holdings } from './holdings.ts'
 import { Outbox } from './outbox.ts'
 import { SendBatch } from './send-batch.ts'
 import { EPOLLIN, ERRNO, SyscallError, Syscalls } from './syscalls.ts'
@@ -21,7 +21,7 @@ import { EPOLLIN, ERRNO, SyscallError, Syscalls } from './syscalls.ts'
 const ACCEPTS_PER_TURN = 64
 /** How soon a request that waits to be paced is looked at again. */
 const PACE_MS = 1
-/** How long an idle worker sleeps at most: messages wake it by its eventfd. */
+/** How long a worker without connections sleeps at most: messages wake it by its eventfd. */
 const IDLE_MS = 500
 
 export class EpollTransport implements Transport {
@@ -30,10 +30,16 @@ export class EpollTransport implements Transport {
   readonly epoll: number
   readonly outbox: Outbox
   private readonly batch: SendBatch | null
-  private readonly held: Descriptors
+  private readonly held: Holdings
   private readonly order = new EventOrder()
   /** Written to by the main thread when it has sent a message. */
   readonly wakeFd: number
+  /**
+   * Expires every `TimerWheel.interval` while there are connections: a time-out of `epoll_wait` would be set and
+   * cleared by the kernel each time that the worker sleeps, which one connection alone has it do twice a transaction.
+   */
+  private readonly timerFd: number
+  private ticking = false
   private readonly shared: boolean
   private readonly listeners = new Map<number, string>()
   /** Connections by the descriptors of both their sides. */
@@ -53,17 +59,18 @@ export class EpollTransport implements Transport {
    * @param held notes the descriptors there are, for the main thread
    * @param onWake takes the messages that are waiting
    */
-  constructor(plane: DataPlane, shared: boolean, held: Descriptors, onWake: () => void) {
+  constructor(plane: DataPlane, shared: boolean, held: Holdings, onWake: () => void) {
     this.sys = new Syscalls(held)
     this.held = held
     this.batch = SendBatch.open(this.sys, held)
     this.outbox = new Outbox(this.sys.memory, this.batch)
     this.epoll = this.sys.epoll()
     this.wakeFd = this.sys.eventfd()
+    this.timerFd = this.sys.timer()
     this.plane = plane
     this.shared = shared
     this.onWake = onWake
-    this.sys.watch(this.epoll, this.wakeFd, EPOLLIN)
+    for (const fd of [this.wakeFd, this.timerFd]) this.sys.watch(this.epoll, fd, EPOLLIN)
   }
 
   listen(listener: ListenerPlan, done: (code: string | null) => void): void {
@@ -116,6 +123,7 @@ export class EpollTransport implements Transport {
       plane.clock.read()
       this.turn = (this.turn + 1) | 0
       const order = this.order.arrange(words, count)
+      let due = false
       for (let n = 0; n < count; n++) {
         const i = order === null ? n : order[n]
         const fd = words[i * 3 + 1]
@@ -127,6 +135,9 @@ export class EpollTransport implements Transport {
           // Those that are established do not wait for a burst of new ones.
           this.outbox.flush()
           this.accept(fd)
+        } else if (fd === this.timerFd) {
+          sys.quiet(fd)
+          due = true
         } else if (fd === this.wakeFd) {
           sys.quiet(fd)
           this.onWake()
@@ -135,19 +146,30 @@ export class EpollTransport implements Transport {
       if (plane.waiting.size > 0) plane.pace()
       this.outbox.finish()
       const { ms } = plane.clock
-      if (ms - this.tickedMs >= TimerWheel.interval || ms < this.tickedMs) {
+      if (due || ms - this.tickedMs >= TimerWheel.interval || ms < this.tickedMs) {
         this.tickedMs = ms
         plane.tick()
         this.outbox.finish()
         if (this.resting.size > 0) this.wakeListeners()
+        if (this.ticking && this.idle) this.tickOn(false)
       }
+      if (!this.ticking && !this.idle) this.tickOn(true)
     }
     this.batch?.close(this.held)
   }
 
   private patience(): number {
     if (this.plane.waiting.size > 0) return PACE_MS
-    return this.plane.idle && this.resting.size === 0 ? IDLE_MS : TimerWheel.interval
+    return this.ticking ? -1 : IDLE_MS
+  }
+
+  private get idle(): boolean {
+    return this.plane.idle && this.resting.size === 0
+  }
+
+  private tickOn(on: boolean): void {
+    this.ticking = on
+    this.sys.every(this.timerFd, on ? TimerWheel.interval : 0)
   }
 
   private accept(listenFd: number): void {

@@ -14,6 +14,7 @@ const IOCBS = OPTION + 32
 const IOCB_POINTERS = IOCBS + BATCH * 64
 const IO_EVENTS = IOCB_POINTERS + BATCH * 8
 const CONTEXT = IO_EVENTS + BATCH * 32
+const TIMER = CONTEXT + 8
 
 /** Where things stand in the memory, in bytes. */
 export const AREA = {
@@ -44,7 +45,10 @@ export const AREA = {
   ioEventBytes: 32,
   /** `aio_context_t`. */
   context: CONTEXT,
-  size: CONTEXT + 8,
+  /** `struct itimerspec`. */
+  timer: TIMER,
+  timerBytes: 32,
+  size: TIMER + 32,
 } as const
 
 export class Memory {
@@ -53,12 +57,16 @@ export class Memory {
   readonly words: Int32Array
   private readonly base: number
 
-  /** @param addressOf gives the address of a buffer's first byte */
-  constructor(addressOf: (bytes: Buffer) => bigint | number) {
-    this.bytes = Buffer.allocUnsafeSlow(AREA.size)
+  /**
+   * @param bytes `AREA.size` of them
+   * @param base the address of their first
+   */
+  constructor(bytes: Buffer, base: number) {
+    if (bytes.length !== AREA.size) throw new RangeError(`${bytes.length} bytes, not ${AREA.size}`)
+    if (!Number.isSafeInteger(base) || base <= 0) throw new RangeError('no address for the memory')
+    this.bytes = bytes
+    this.base = base
     this.words = new Int32Array(this.bytes.buffer, this.bytes.byteOffset + AREA.epoll, AREA.events * 3)
-    this.base = Number(addressOf(this.bytes))
-    if (!Number.isSafeInteger(this.base) || this.base <= 0) throw new RangeError('no address for the memory')
   }
 
   /**

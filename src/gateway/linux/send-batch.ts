@@ -6,7 +6,7 @@
  *
  * `struct iocb` and `struct io_event` (linux/aio_abi.h), little-endian as the only processors that have this binding.
  */
-import type { Descriptors } from './descriptors.ts'
+import type { Holdings } from './holdings.ts'
 import { AREA } from './memory.ts'
 import type { Syscalls } from './syscalls.ts'
 
@@ -50,7 +50,7 @@ export class SendBatch {
    * @param held notes the context, which nobody else would destroy if the worker dies; gives that of one which did
    * @returns null where the kernel does not have it, or not for sockets, or `fs.aio-max-nr` contexts' worth is in use
    */
-  static open(sys: Syscalls, held: Descriptors): SendBatch | null {
+  static open(sys: Syscalls, held: Holdings): SendBatch | null {
     if (held.context !== 0) sys.ioDestroy(held.context)
     held.context = 0
     const context = sys.ioSetup(AREA.batch)
@@ -112,7 +112,7 @@ export class SendBatch {
     return this.results[place]
   }
 
-  close(held: Descriptors): void {
+  close(held: Holdings): void {
     this.sys.ioDestroy(this.context)
     held.context = 0
   }

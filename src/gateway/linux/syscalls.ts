@@ -7,7 +7,7 @@
  */
 import { createRequire } from 'node:module'
 import { getSystemErrorName } from 'node:util'
-import type { Descriptors } from './descriptors.ts'
+import type { Holdings } from './holdings.ts'
 import { AREA, Memory } from './memory.ts'
 
 export const EPOLLIN = 0x1
@@ -55,12 +55,20 @@ const MSG_NOSIGNAL = 0x4000
 const SHUT_WR = 1
 const EFD_NONBLOCK = 0o4000
 const EFD_CLOEXEC = 0o2000000
+const CLOCK_MONOTONIC = 1
+const TFD_NONBLOCK = 0o4000
+const TFD_CLOEXEC = 0o2000000
 const EPOLL_CLOEXEC = 0o2000000
 const EPOLL_CTL_ADD = 1
 const EPOLL_CTL_DEL = 2
 const EPOLL_CTL_MOD = 3
 const MAPPED = 0xffffn
 const AF_UNIX = 1
+const PROT_READ = 1
+const PROT_WRITE = 2
+const MAP_PRIVATE = 0x02
+const MAP_ANONYMOUS = 0x20
+const MAP_32BIT = 0x40
 /** Numbers of asynchronous I/O's calls on x86-64, for which libc has no functions (io_setup(2)). */
 const NR = { io_setup: 206, io_destroy: 207, io_getevents: 208, io_submit: 209 } as const
 
@@ -116,7 +124,9 @@ export class Syscalls {
     | 'epoll_wait'
     | 'eventfd'
     | 'read'
-    | 'socketpair',
+    | 'socketpair'
+    | 'timerfd_create'
+    | 'timerfd_settime',
     Call
   >
   private readonly recvCall: Call
@@ -124,20 +134,22 @@ export class Syscalls {
   private readonly submitCall: Call
   private readonly eventsCall: Call
 
-  private readonly held: Descriptors | null
+  private readonly held: Holdings | null
 
   /**
    * @param held notes what is opened and closed; null: nobody asks
    * @throws where koffi or libc cannot be loaded
    */
-  constructor(held: Descriptors | null = null) {
+  constructor(held: Holdings | null = null) {
     this.held = held
     // koffi is loaded here and nowhere else, and only when it is wanted: its absence must not be an import error.
     const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi').default
     const libc = koffi.load('libc.so.6')
     const call = (prototype: string): Call => libc.func(prototype) as unknown as Call
     this.errno = () => koffi.errno()
-    this.memory = new Memory((bytes) => koffi.address(bytes) as unknown as bigint)
+    const base = held === null || held.memory === 0 ? this.map(call) : held.memory
+    if (held !== null) held.memory = base
+    this.memory = new Memory(Buffer.from(koffi.view(BigInt(base), AREA.size) as ArrayBuffer), base)
     this.calls = {
       socket: call('int socket(int, int, int)'),
       bind: call('int bind(int, uintptr_t, uint)'),
@@ -157,12 +169,24 @@ export class Syscalls {
       eventfd: call('int eventfd(uint, int)'),
       read: call('int read(int, uintptr_t, size_t)'),
       socketpair: call('int socketpair(int, int, int, uintptr_t)'),
+      timerfd_create: call('int timerfd_create(int, int)'),
+      timerfd_settime: call('int timerfd_settime(int, int, uintptr_t, uintptr_t)'),
     }
     this.recvCall = this.calls.recv
     this.sendCall = this.calls.send
     // Each with the parameters of its own call: what koffi takes time for.
     this.submitCall = call('long syscall(long, uintptr_t, long, uintptr_t)')
     this.eventsCall = call('long syscall(long, uintptr_t, long, long, uintptr_t, uintptr_t)')
+  }
+
+  /**
+   * Memory below 2 GiB (MAP_32BIT of mmap(2)): pointers into it are small integers, for which V8 allocates nothing. With
+   * larger ones each call would leave a number on the heap, and collections were a worker's longest pauses.
+   */
+  private map(call: (prototype: string) => Call): number {
+    const mmap = call('intptr_t mmap(uintptr_t, size_t, int, int, int, long)')
+    const base = mmap(0, AREA.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_32BIT | MAP_ANONYMOUS, -1, 0)
+    return this.must('mmap', base)
   }
 
   private must(name: string, result: number): number {
@@ -265,7 +289,25 @@ export class Syscalls {
     return this.opened(this.must('eventfd', this.calls.eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)))
   }
 
-  /** Takes an eventfd's count, so that it is quiet until it is written again. */
+  /** A timer that is not set. */
+  timer(): number {
+    return this.opened(
+      this.must('timerfd_create', this.calls.timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)),
+    )
+  }
+
+  /** Has a timer expire every `ms` milliseconds, at most 999; 0: no longer. */
+  every(fd: number, ms: number): void {
+    const { bytes } = this.memory
+    for (const at of [AREA.timer, AREA.timer + 16]) {
+      bytes.writeBigInt64LE(0n, at)
+      bytes.writeBigInt64LE(BigInt(ms * 1_000_000), at + 8)
+    }
+    const timer = this.memory.pointer(AREA.timer, AREA.timerBytes)
+    this.must('timerfd_settime', this.calls.timerfd_settime(fd, 0, timer, 0))
+  }
+
+  /** Takes what an eventfd or a timer has counted, so that it is quiet until there is more. */
   quiet(fd: number): void {
     this.calls.read(fd, this.memory.pointer(AREA.option, 8), 8)
   }

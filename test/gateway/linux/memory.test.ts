@@ -4,13 +4,14 @@
  */
 import fc from 'fast-check'
 import t from 'tap'
+import { Holdings, holdingsBytes } from '../../../src/gateway/linux/holdings.ts'
 import { AREA, Memory } from '../../../src/gateway/linux/memory.ts'
 import { Outbox } from '../../../src/gateway/linux/outbox.ts'
 import { unavailable } from '../../../src/gateway/linux/syscalls.ts'
 import { HEAD_ROOM } from '../../../src/protocols/session.ts'
 
 const BASE = 0x7f00_0000_0000
-const memory = () => new Memory(() => BASE)
+const memory = () => new Memory(Buffer.alloc(AREA.size), BASE)
 
 /** What an outlet has for batches alone, where there are none. */
 const ALONE = {
@@ -55,7 +56,11 @@ t.test('a pointer is given for bytes of the memory alone', async (t) => {
 })
 
 t.test('an address that is none is not taken', async (t) => {
-  for (const address of [0, -1, Number.NaN, 2n ** 63n]) t.throws(() => new Memory(() => address), String(address))
+  const bytes = Buffer.alloc(AREA.size)
+  for (const address of [0, -1, Number.NaN, 2 ** 63]) t.throws(() => new Memory(bytes, address), String(address))
+  for (const length of [0, AREA.size - 1, AREA.size + 1]) {
+    t.throws(() => new Memory(Buffer.alloc(length), BASE), `${length} bytes`)
+  }
 })
 
 t.test('areas lie in the memory, one behind the other', async (t) => {
@@ -70,6 +75,7 @@ t.test('areas lie in the memory, one behind the other', async (t) => {
     ['pointers to iocbs', AREA.iocbPointers, AREA.batch * 8],
     ['io events', AREA.ioEvents, AREA.batch * AREA.ioEventBytes],
     ['context', AREA.context, 8],
+    ['timer', AREA.timer, AREA.timerBytes],
     ['end', AREA.size, 0],
   ]
   for (const [i, [name, at]] of areas.entries()) {
@@ -100,6 +106,23 @@ t.test('real memory: the kernel writes where the pointer says', { skip: unavaila
     'nor behind',
   )
 })
+
+t.test(
+  'real memory: pointers are small integers, and the next worker has it',
+  { skip: unavailable() ?? false },
+  async (t) => {
+    const { Syscalls } = await import('../../../src/gateway/linux/syscalls.ts')
+    const held = new Holdings(new SharedArrayBuffer(holdingsBytes()))
+    const first = new Syscalls(held)
+    const last = first.memory.pointer(AREA.size - 1, 1)
+    t.equal(last, last | 0, 'what V8 allocates nothing for')
+    first.memory.bytes[AREA.stage] = 0x5a
+    const second = new Syscalls(held)
+    t.equal(second.memory.pointer(AREA.size - 1, 1), last)
+    t.equal(second.memory.bytes[AREA.stage], 0x5a)
+    t.not(new Syscalls().memory.pointer(AREA.size - 1, 1), last, 'another worker has its own')
+  },
+)
 
 /** A read of some bytes, of which some ranges are to be sent, or bytes from elsewhere, or an early flush. */
 const anyStep = fc.oneof(

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import fc from 'fast-check'
 import t from 'tap'
-import { Descriptors, descriptorsBytes } from '../../../src/gateway/linux/descriptors.ts'
+import { Holdings, holdingsBytes } from '../../../src/gateway/linux/holdings.ts'
 import { AREA } from '../../../src/gateway/linux/memory.ts'
 import { Outbox, type Outlet } from '../../../src/gateway/linux/outbox.ts'
 import { SendBatch } from '../../../src/gateway/linux/send-batch.ts'
@@ -16,13 +16,13 @@ const rings = (): number => readFileSync('/proc/self/maps', 'latin1').split('/[a
 
 interface Opened {
   sys: Syscalls
-  held: Descriptors
+  held: Holdings
   batch: SendBatch
 }
 
 function open(): Opened | null {
   if (unavailable() !== null) return null
-  const held = new Descriptors(new SharedArrayBuffer(descriptorsBytes()))
+  const held = new Holdings(new SharedArrayBuffer(holdingsBytes()))
   const sys = new Syscalls()
   const batch = SendBatch.open(sys, held)
   return batch === null ? null : { sys, held, batch }
