@@ -23,6 +23,7 @@ import { Holdings, holdingsBytes } from './linux/holdings.ts'
 import type { FromWorker, ToWorker, WorkerSetup } from './messages.ts'
 import { steppedTargets } from './modbus-conduit.ts'
 import { listenKey } from './plan.ts'
+import { workerHeap } from './worker-heap.ts'
 
 const MAX_WORKERS = 64
 /** When workers die this often within a minute, they are not victims of an accident: others come less often. */
@@ -216,7 +217,10 @@ export class Supervisor {
       holdings: this.members[index]?.holdings ?? new SharedArrayBuffer(holdingsBytes()),
       gate: this.recorder.gate,
     }
-    const worker = new Worker(new URL(`./worker${extname(import.meta.url)}`, import.meta.url), { workerData: setup })
+    const worker = new Worker(new URL(`./worker${extname(import.meta.url)}`, import.meta.url), {
+      workerData: setup,
+      resourceLimits: workerHeap(this.io, this.policy),
+    })
     const member: Member = {
       index,
       worker,
