@@ -108,9 +108,12 @@ for (const io of TRANSPORTS) {
     await until(() => descriptors(headgate.pid) <= open - 2 * CONNECTIONS + 2, 'descriptors of the dead to be closed')
 
     await t.test('a reload meanwhile is in force in the worker that takes its place', async (t) => {
+      const from = headgate.events.length
       headgate.signal('SIGUSR2')
       const narrowed = JSON.parse(JSON.stringify(policy).replace('"functions":["read"]', '"functions":[1]'))
       t.equal((await headgate.reload(narrowed)).event, 'policy.loaded')
+      // A thread that sleeps dies when it wakes: until then it may take a connection, which is lost with it.
+      await headgate.event('worker.restarted', from)
       const peers: Peer[] = []
       for (let i = 0; i < 8; i++) {
         const peer = await connect(port)
