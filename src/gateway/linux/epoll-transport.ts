@@ -30,7 +30,6 @@ export class EpollTransport implements Transport {
   readonly epoll: number
   readonly outbox: Outbox
   private readonly batch: SendBatch | null
-  private readonly held: Holdings
   private readonly order = new EventOrder()
   /** Written to by the main thread when it has sent a message. */
   readonly wakeFd: number
@@ -61,7 +60,6 @@ export class EpollTransport implements Transport {
    */
   constructor(plane: DataPlane, shared: boolean, held: Holdings, onWake: () => void) {
     this.sys = new Syscalls(held)
-    this.held = held
     this.batch = SendBatch.open(this.sys, held)
     this.outbox = new Outbox(this.sys.memory, this.batch)
     this.epoll = this.sys.epoll()
@@ -155,7 +153,7 @@ export class EpollTransport implements Transport {
       }
       if (!this.ticking && !this.idle) this.tickOn(true)
     }
-    this.batch?.close(this.held)
+    this.batch?.close()
   }
 
   private patience(): number {

@@ -10,10 +10,13 @@ const EPOLL = TURN_BYTES + STAGE_BYTES
 const ADDRESS = EPOLL + EVENTS * 12
 const OPTION = ADDRESS + 40
 const BATCH = 256
+const IOCB_BYTES = 64
+const IO_EVENT_BYTES = 32
+const TIMER_BYTES = 32
 const IOCBS = OPTION + 32
-const IOCB_POINTERS = IOCBS + BATCH * 64
+const IOCB_POINTERS = IOCBS + BATCH * IOCB_BYTES
 const IO_EVENTS = IOCB_POINTERS + BATCH * 8
-const CONTEXT = IO_EVENTS + BATCH * 32
+const CONTEXT = IO_EVENTS + BATCH * IO_EVENT_BYTES
 const TIMER = CONTEXT + 8
 
 /** Where things stand in the memory, in bytes. */
@@ -39,16 +42,16 @@ export const AREA = {
   /** Writes of one batch at most, and for each a `struct iocb`, its pointer, and a `struct io_event`: see `SendBatch`. */
   batch: BATCH,
   iocbs: IOCBS,
-  iocbBytes: 64,
+  iocbBytes: IOCB_BYTES,
   iocbPointers: IOCB_POINTERS,
   ioEvents: IO_EVENTS,
-  ioEventBytes: 32,
+  ioEventBytes: IO_EVENT_BYTES,
   /** `aio_context_t`. */
   context: CONTEXT,
   /** `struct itimerspec`. */
   timer: TIMER,
-  timerBytes: 32,
-  size: TIMER + 32,
+  timerBytes: TIMER_BYTES,
+  size: TIMER + TIMER_BYTES,
 } as const
 
 export class Memory {

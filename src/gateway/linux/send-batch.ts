@@ -25,15 +25,17 @@ const WORD = 2 ** 32
 export class SendBatch {
   private readonly sys: Syscalls
   private readonly context: number
+  private readonly held: Holdings
   private readonly iocbs: Int32Array
   private readonly events: Int32Array
   /** By place in the batch, what `submit` has heard of. */
   private readonly results = new Int32Array(AREA.batch)
 
-  private constructor(sys: Syscalls, context: number) {
+  private constructor(sys: Syscalls, held: Holdings) {
     const { bytes } = sys.memory
     this.sys = sys
-    this.context = context
+    this.held = held
+    this.context = held.context
     this.iocbs = new Int32Array(bytes.buffer, bytes.byteOffset + AREA.iocbs, AREA.batch * IOCB_WORDS)
     this.events = new Int32Array(bytes.buffer, bytes.byteOffset + AREA.ioEvents, AREA.batch * EVENT_WORDS)
     this.iocbs.fill(0)
@@ -52,13 +54,11 @@ export class SendBatch {
    */
   static open(sys: Syscalls, held: Holdings): SendBatch | null {
     if (held.context !== 0) sys.ioDestroy(held.context)
-    held.context = 0
-    const context = sys.ioSetup(AREA.batch)
-    if (context === 0) return null
-    held.context = context
-    const batch = new SendBatch(sys, context)
+    held.context = sys.ioSetup(AREA.batch)
+    if (held.context === 0) return null
+    const batch = new SendBatch(sys, held)
     if (batch.works()) return batch
-    batch.close(held)
+    batch.close()
     return null
   }
 
@@ -112,8 +112,8 @@ export class SendBatch {
     return this.results[place]
   }
 
-  close(held: Holdings): void {
+  close(): void {
     this.sys.ioDestroy(this.context)
-    held.context = 0
+    this.held.context = 0
   }
 }

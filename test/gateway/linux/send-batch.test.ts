@@ -29,7 +29,7 @@ function open(): Opened | null {
 }
 
 const first = open()
-first?.batch.close(first.held)
+first?.batch.close()
 const skip = first === null ? 'asynchronous I/O on sockets cannot be had here' : false
 
 /** All that waits at a socket. */
@@ -43,7 +43,7 @@ function drained(sys: Syscalls, fd: number): Buffer {
 }
 
 t.test('each socket gets its own bytes, and results stand by place', { skip }, async (t) => {
-  const { sys, held, batch } = open() as Opened
+  const { sys, batch } = open() as Opened
   const pairs = Array.from({ length: AREA.batch }, () => sys.socketPair())
   const at = AREA.stage
   for (let round = 0; round < 3; round++) {
@@ -60,11 +60,11 @@ t.test('each socket gets its own bytes, and results stand by place', { skip }, a
     }
   }
   for (const [a, b] of pairs) for (const fd of [a, b]) sys.close(fd)
-  batch.close(held)
+  batch.close()
 })
 
 t.test('what fails, fails alone, and no signal ends the process', { skip }, async (t) => {
-  const { sys, held, batch } = open() as Opened
+  const { sys, batch } = open() as Opened
   const [good, gone, full, last] = Array.from({ length: 4 }, () => sys.socketPair())
   sys.close(gone[1])
   while (sys.send(full[0], AREA.stage, 65536) > 0) {
@@ -86,11 +86,14 @@ t.test('what fails, fails alone, and no signal ends the process', { skip }, asyn
   t.equal(batch.submit(3), 1, 'what is no descriptor ends the batch before it')
   t.equal(drained(sys, last[1]).length, 0)
   batch.stage(0, closed[0], AREA.stage, 5)
-  t.equal(batch.submit(1), 0)
-  t.equal(sys.errno(), EBADF)
+  const taken = batch.submit(1)
+  // Before tap writes: that would leave an errno of its own.
+  const errno = sys.errno()
+  t.equal(taken, 0)
+  t.equal(errno, EBADF)
   t.throws(() => batch.stage(0, last[0], AREA.size - 4, 5), RangeError, 'bytes outside of the memory are not given')
   for (const fd of [...good, gone[0], ...full, ...last]) sys.close(fd)
-  batch.close(held)
+  batch.close()
 })
 
 t.test('the context of a worker that died is given back by the next one', { skip }, async (t) => {
@@ -99,7 +102,7 @@ t.test('the context of a worker that died is given back by the next one', { skip
   t.equal(rings(), before + 1)
   const next = SendBatch.open(sys, held)
   t.equal(rings(), before + 1, 'the one left behind is gone')
-  next?.close(held)
+  next?.close()
   t.equal(rings(), before)
 })
 
@@ -157,7 +160,7 @@ class TestOutlet implements Outlet {
 }
 
 t.test('a batch has one write of each outlet, so that what falls short of it goes first', { skip }, async (t) => {
-  const { sys, held, batch } = open() as Opened
+  const { sys, batch } = open() as Opened
   const outbox = new Outbox(sys.memory, batch)
   const pairs = Array.from({ length: 6 }, () => sys.socketPair())
   const outlets = pairs.map(([fd]) => new TestOutlet(sys, fd, { short: 0, settled: 0 }))
@@ -181,7 +184,7 @@ t.test('a batch has one write of each outlet, so that what falls short of it goe
     [4, 2, 2, 2, 1, 1],
   )
   for (const pair of pairs) for (const fd of pair) sys.close(fd)
-  batch.close(held)
+  batch.close()
 })
 
 const SIDES = 12
@@ -217,7 +220,7 @@ t.test(
           { minLength: 10, maxLength: 150 },
         ),
         (steps) => {
-          const { sys, held, batch } = open() as Opened
+          const { sys, batch } = open() as Opened
           const outbox = new Outbox(sys.memory, batch)
           const pairs = Array.from({ length: SIDES }, () => sys.socketPair())
           narrow(pairs.map(([fd]) => fd))
@@ -256,7 +259,7 @@ t.test(
             }
           }
           for (const pair of pairs) for (const fd of pair) sys.close(fd)
-          batch.close(held)
+          batch.close()
           return expected.every((parts, side) => Buffer.concat(parts).equals(Buffer.concat(received[side])))
         },
       ),
